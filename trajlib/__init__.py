@@ -1,1 +1,3 @@
-"""The shared code of the course: what more than one notebook or test needs, and nothing else."""
+"""trajlib: what the notebooks share. Clips of moving dots, tokens, and the models between them."""
+
+FAMILIES = ("linear", "circular", "helical", "parabolic")
