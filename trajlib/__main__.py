@@ -1,0 +1,92 @@
+"""The command line: `python -m trajlib run`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+RUN = """\
+Execute the notebooks headless, in order, and write executed copies, one web page each and index.html.
+Stops at the first notebook that fails, and says which cell. With the full profile and the shipped weights
+(the defaults), the figures that come out are compared with the shipped ones.
+"""
+EXAMPLES = """\
+examples:
+  python -m trajlib run                                  the report, with the shipped weights
+  python -m trajlib run --only 03                        one notebook
+  python -m trajlib run --profile smoke                  everything tiny, trained from nothing: does it all work?
+  python -m trajlib run --artifacts my_run --out my_out  train what my_run lacks, at full size
+
+exit code: 0 all well, 1 a notebook failed or a figure differs, 2 the command cannot be run as given
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message.rstrip('.')}. See `{self.prog} --help`.\n")
+
+
+def parser() -> Parser:
+    """Subcommands are functions `args -> exit code`, found in the parsed arguments as `command`."""
+    top = Parser(prog="python -m trajlib", description="Run the trajlib course without a browser.")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    return top
+
+
+def _add_run(commands) -> None:
+    cmd = commands.add_parser(
+        "run", help="execute the notebooks", description=RUN, epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    cmd.add_argument("--profile", default="full", metavar="full|smoke", help="sizes of everything (default: full)")
+    cmd.add_argument(
+        "--artifacts", metavar="shipped|DIR",
+        help="where trained models are looked for, and put (default: shipped; for smoke, OUT/artifacts, emptied first)",
+    )  # fmt: skip
+    cmd.add_argument("--only", nargs="+", default=(), metavar="03", help="beginnings of the names of notebooks to run")
+    cmd.add_argument("--out", type=Path, metavar="DIR", help="where copies go (default: runs/PROFILE)")
+    cmd.add_argument("--cell-seconds", type=float, metavar="S", help="the longest that one cell may take")
+    cmd.add_argument("--notebooks", type=Path, metavar="DIR", help="another folder of notebooks to run")
+    cmd.add_argument("--update", action="store_true", help="maintainers: store outputs and figures in the repository")
+    cmd.set_defaults(command=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from trajlib import course  # slow to import: `--help` need not wait for it
+
+    options = course.Options(
+        args.profile, args.artifacts, tuple(args.only), args.out, args.update,
+        args.notebooks or course.NOTEBOOKS, args.cell_seconds,
+    )  # fmt: skip
+    try:
+        return course.run(options, say=_say, live=_live if sys.stdout.isatty() else None)
+    except (course.UsageError, course.pretrained.ArtifactError) as error:
+        print(f"python -m trajlib run: {error}", file=sys.stderr)
+        return 2
+
+
+def _say(line: str) -> None:
+    clear = "\r\x1b[K" if sys.stdout.isatty() else ""
+    print(clear + line, flush=True)
+
+
+def _live(line: str) -> None:
+    print("\r\x1b[K" + line, end="", flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    args = parser().parse_args(argv)
+    try:
+        return args.command(args)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    sys.exit(main())
