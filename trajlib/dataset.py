@@ -53,10 +53,9 @@ class Params:
 
 
 @dataclass(frozen=True)
-class Clip:
-    """One clip and the truth about it."""
+class Track:
+    """All the truth about a clip, without its pixels."""
 
-    video: np.ndarray  # (3, 16, 64, 64) uint8
     label: int  # index into FAMILIES
     path: np.ndarray  # (16, 2) x, y of the dot's centre, pixels; a pixel's centre is a whole number
     radius: np.ndarray  # (16,) pixels
@@ -66,6 +65,13 @@ class Clip:
     @property
     def family(self):
         return FAMILIES[self.label]
+
+
+@dataclass(frozen=True)
+class Clip(Track):
+    """One clip and the truth about it."""
+
+    video: np.ndarray  # (3, 16, 64, 64) uint8
 
     def to_gif(self, file, **kwargs):
         """Write an animation; see `write_gif`."""
@@ -106,7 +112,7 @@ def clearly_seen(family, rotations):
 
 
 def orient(motion, foreshortening, rng):
-    """Turn a unit motion so that it is clearly seen and foreshortened as asked (camera frame, z is the line of sight)."""
+    """Turn a unit motion so that it is clearly seen and foreshortened as asked (camera frame, z into the picture)."""
     rotations = Rotation.random(ORIENTATIONS, rng=rng).as_matrix()
     steps = np.diff(motion.at(TIMES), axis=0) @ rotations.transpose(0, 2, 1)  # (n, 15, 3)
     seen = np.linalg.norm(steps[..., :2], axis=-1).sum(1) / np.linalg.norm(steps, axis=-1).sum(1)
@@ -133,22 +139,33 @@ def place(motion, nuisances):
         if abs(ratio - 1) < 1e-3 and np.abs(shift).max() < 1e-3:
             break
         scale, middle = scale * ratio, middle + np.where(shift, shift + 0.01 * np.sign(shift), 0)
+    if (path - radius[:, None]).min() < -0.5 or (path + radius[:, None]).max() > SIZE - 0.5:
+        asked = f"a path of {nuisances.path_length:.0f} px with a dot of {2 * radius.max():.1f} px"
+        raise ValueError(f"{asked} does not fit into the picture of {SIZE} px: ask for a shorter path.")
     return motion.moved(scale=scale, offset=offset - scale * motion.at(0.5)), path, radius
 
 
-def make_clip(seed, index, family=None, damage=None):
-    """Clip number `index` of the world `seed`; its class is index mod 4 unless `family` says otherwise."""
-    rng = np.random.default_rng([seed, index])
-    label = index % len(FAMILIES) if family is None else FAMILIES.index(family)
-    nuisances = draw_nuisances(rng)
-    motion = orient(trajectories.draw(FAMILIES[label], rng), nuisances.foreshortening, rng)
+def film(motion, nuisances):
+    """The `Track` of an oriented motion (camera frame) under these nuisances: placed, and moved into the world."""
     motion, path, radius = place(motion, nuisances)
     # from the camera's frame to the world's: the world's origin lies on the optical axis, half-way deep
     camera = Camera(nuisances.focal, ((SIZE - 1) / 2,) * 2, nuisances.view, np.array([0, 0, nuisances.distance]))
     motion = motion.moved(camera.rotation.T, offset=camera.position)
     params = Params(motion, camera, nuisances.dot_radius, nuisances.colour)
-    video = render(path, radius, nuisances.colour, damage, np.random.default_rng([seed, index, 1]) if damage else None)
-    return Clip(video, label, path, radius, motion.at(TIMES), params)
+    return Track(FAMILIES.index(motion.family), path, radius, motion.at(TIMES), params)
+
+
+def make_track(seed, index, family):
+    """Clip number `index` of the world `seed`, without its pixels: nuisances first, then the family's motion."""
+    rng = np.random.default_rng([seed, index])
+    nuisances = draw_nuisances(rng)
+    return film(orient(trajectories.draw(family, rng), nuisances.foreshortening, rng), nuisances)
+
+
+def develop(track, damage=None, rng=None):
+    """The `Clip` of a track: its frames drawn, and spoilt if `damage` says so (which takes random numbers)."""
+    video = render(track.path, track.radius, track.params.colour, damage, rng)
+    return Clip(**vars(track), video=video)
 
 
 @dataclass(frozen=True)
@@ -166,17 +183,24 @@ class TrajectoryDataset(torch.utils.data.Dataset):
     def __post_init__(self):
         if self.size < 1:
             raise ValueError(f"size is {self.size}; a dataset needs at least one clip.")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; a seed is a whole number from 0 up.")
         unknown = set(self.families) - set(FAMILIES)
-        if unknown:
-            raise ValueError(f"unknown families {sorted(unknown)}; choose from {', '.join(FAMILIES)}.")
+        if unknown or not self.families:
+            raise ValueError(f"families {list(self.families)} came; choose from {', '.join(FAMILIES)}.")
 
     def __len__(self):
         return self.size
 
     def __getitem__(self, i):
+        rng = np.random.default_rng([self.seed, i, 1]) if self.damage else None
+        return develop(self.track(i), self.damage, rng)
+
+    def track(self, i):
+        """Clip i without its pixels: a third of the time."""
         if not 0 <= i < self.size:
             raise IndexError(f"clip {i} of a dataset of {self.size}; indices run from 0 to {self.size - 1}.")
-        return make_clip(self.seed, i, self.families[i % len(self.families)], self.damage)
+        return make_track(self.seed, i, self.families[i % len(self.families)])
 
     def batch(self, indices=None):
         """Stacked clips: videos (b, 3, 16, 64, 64) uint8, labels (b,), paths (b, 16, 2) and radii (b, 16) float32."""

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 SIZE, FRAMES = 64, 16
+SPOTS = 8  # places for distractors
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,13 @@ class Damage:
     blur: float = 0.0  # standard deviation of a Gaussian, pixels
     brightness: float = 0.0  # added to every value, -1..1
     shake: float = 0.0  # standard deviation of the camera's jitter, pixels
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if name != "brightness" and value < 0:
+                raise ValueError(f"{name} is {value}; a strength is 0 (off) or more.")
+        if self.distractors > SPOTS:
+            raise ValueError(f"distractors is {self.distractors}; there can be at most {SPOTS}.")
 
 
 def area_below(x, y, radius):
@@ -74,6 +82,11 @@ def draw_discs(canvas, centre, radius, colour):
 
 def render(centre, radius, colour, damage=None, rng=None):
     """A clip (3, n, 64, 64) uint8 from centre (n, 2) and radius (n,) in pixels, colour (3,) in [0, 1]."""
+    centre, radius = np.asarray(centre, float), np.asarray(radius, float)
+    if centre.ndim != 2 or centre.shape != (len(radius), 2):
+        raise ValueError(f"centre {centre.shape} and radius {radius.shape} came; expected (n, 2) and (n,).")
+    if not (np.isfinite(centre).all() and np.isfinite(radius).all() and (radius > 0).all()):
+        raise ValueError("a dot needs a finite place and a radius above 0; what came has NaN, infinity or less.")
     if damage is None or damage == Damage():
         canvas = np.full((3, len(centre), SIZE, SIZE), 255, np.uint8)
         draw_discs(canvas, centre, radius, colour)
@@ -89,7 +102,7 @@ def _render_damaged(centre, radius, colour, damage, rng):
     # every random number is drawn whatever the strengths are: more noise is the same noise, stronger
     jitter = rng.normal(size=(n, 2))
     pattern = ndimage.zoom(rng.uniform(size=(3, 1, 9, 9)), (1, 1, SIZE / 9, SIZE / 9), order=3)
-    spots, bar, grain = rng.uniform(6, SIZE - 7, (8, 2)), rng.uniform(16, 48), rng.normal(size=canvas.shape)
+    spots, bar, grain = rng.uniform(6, SIZE - 7, (SPOTS, 2)), rng.uniform(16, 48), rng.normal(size=canvas.shape)
     centre, colour = centre + damage.shake * jitter, np.asarray(colour)
 
     canvas -= 255 * damage.texture * np.clip(pattern, 0, 1).astype(np.float32)

@@ -15,6 +15,7 @@ import numpy as np
 from trajlib import FAMILIES
 
 ZERO = (0.0, 0.0, 0.0)
+UNTURNED = np.eye(3)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Motion:
             p = p + np.asarray(self.axis) * self.pitch * self.turns * t
         return p
 
-    def moved(self, rotation=np.eye(3), scale=1.0, offset=ZERO):
+    def moved(self, rotation=UNTURNED, scale=1.0, offset=ZERO):
         """The same motion after p -> scale * rotation @ p + offset. `rotation` is a proper (3, 3) rotation."""
 
         def turn(v):
@@ -75,20 +76,32 @@ SHARPNESS = (5.0, 9.0)  # of a parabola: gravity over the speed across it
 APEX = (0.35, 0.65)  # when a parabola turns round, as a share of the clip
 
 
-def draw(family, rng):
-    """A random motion of unit size about the origin, in a frame of its own; `moved` puts it into the world.
+def shape(family, *, turns=0.9, hand=1.0, advance=0.6, sharpness=7.0, apex=0.5):
+    """A motion of unit size about the origin, in a frame of its own; `moved` puts it into the world.
 
     The frame's z is the normal of the plane for circles and parabolas, and the axis for helices; a line runs along x.
+    A family takes what it has a use for: circles `turns`; helices also `hand` (1 right, -1 left) and `advance`;
+    parabolas `sharpness` and `apex`. The constants above say what each means and how far it goes.
     """
     if family == "linear":
         return Motion(family, velocity=np.array([1.0, 0, 0]), origin=np.array([-0.5, 0, 0]))
     if family == "parabolic":
-        sharpness, apex = rng.uniform(*SHARPNESS), rng.uniform(*APEX)
         # x runs evenly; y = 1/2 sharpness (t - apex)^2 turns round at the apex
         start = np.array([-apex, 0.5 * sharpness * apex**2, 0])
         velocity, gravity = np.array([1.0, -sharpness * apex, 0]), np.array([0, sharpness, 0])
         return Motion(family, origin=start, velocity=velocity, gravity=gravity)
-    turns, hand = rng.uniform(*TURNS), rng.choice([-1.0, 1.0])
-    pitch = hand * 2 * np.pi * rng.uniform(*ADVANCE) if family == "helical" else 0.0
+    pitch = hand * 2 * np.pi * advance if family == "helical" else 0.0
     axis, spoke = np.array([0, 0, 1.0]), np.array([1.0, 0, 0])
     return Motion(family, origin=-0.5 * axis * pitch * turns, axis=axis, spoke=spoke, turns=turns, pitch=pitch)
+
+
+def draw(family, rng):
+    """A random `shape` of the family."""
+    if family == "linear":
+        return shape(family)
+    if family == "parabolic":
+        return shape(family, sharpness=rng.uniform(*SHARPNESS), apex=rng.uniform(*APEX))
+    turns, hand = rng.uniform(*TURNS), rng.choice([-1.0, 1.0])
+    if family == "circular":
+        return shape(family, turns=turns)  # turned over, a circle runs the other way: its orientation is its hand
+    return shape(family, turns=turns, hand=hand, advance=rng.uniform(*ADVANCE))
