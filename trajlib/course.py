@@ -171,7 +171,7 @@ def write_kernelspec(home: Path) -> None:
     """Under `home`, a kernel `python3` that is this interpreter, whatever kernels the user has registered."""
     spec = home / "kernels" / "python3"
     spec.mkdir(parents=True)
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
     content = {"argv": argv, "display_name": "Python 3", "language": "python", "metadata": {"debugger": False}}
     (spec / "kernel.json").write_text(json.dumps(content), encoding="utf-8")
 
