@@ -1,0 +1,132 @@
+"""Clips <-> tokens: `magvit2_pytorch.VideoTokenizer`, with its pixels folded into channels.
+
+16 x 64 x 64 RGB -> patches of 2 x 4 x 4 pixels -> 8 x 16 x 16 of 96 channels -> the library's causal encoder
+-> 8 x 4 x 4 latents -> finite scalar quantization (FSQ, Mentzer et al., arXiv 2309.15505) -> 128 tokens.
+"""
+
+import math
+
+import torch
+from einops import rearrange
+from magvit2_pytorch import VideoTokenizer
+from torch import nn
+from torch.nn import functional as F
+
+from trajlib.render import FRAMES, SIZE
+
+FOLD = "b c (t p) (h q) (w r) -> b (c p q r) t h w"
+UNFOLD = "b (c p q r) t h w -> b c (t p) (h q) (w r)"
+LAYERS = (
+    ("consecutive_residual", 1),  # at 8 x 16 x 16
+    ("compress_space", 96),
+    ("consecutive_residual", 1),  # at 8 x 8 x 8
+    ("compress_space", 192),
+    ("consecutive_residual", 2),  # at 8 x 4 x 4
+)
+
+
+class Tokenizer(nn.Module):
+    """A video tokenizer: one token for 16 x 16 pixels of 2 frames, 512 positions.
+
+    `levels`: FSQ's steps per latent dimension; their product is the codebook's size. `layers` are VideoTokenizer's.
+    Decoding sees token indices and nothing else.
+    """
+
+    def __init__(self, levels=(8, 5, 5, 5), dim=32, layers=LAYERS, patch=(2, 4, 4)):
+        super().__init__()
+        self.config = {"levels": levels, "dim": dim, "layers": layers, "patch": patch}
+        self.codebook_size = math.prod(levels)
+        self.patch = dict(zip("pqr", patch, strict=True))
+        self.net = VideoTokenizer(
+            image_size=SIZE // patch[1],
+            channels=3 * math.prod(patch),
+            init_dim=dim,
+            layers=tuple(layer if isinstance(layer, str) else tuple(layer) for layer in layers),
+            input_conv_kernel_size=(3, 3, 3),
+            use_fsq=True,
+            fsq_levels=list(levels),
+            perceptual_loss_weight=0,  # else it downloads VGG16 here
+            use_gan=False,
+            discr_kwargs={"dim": 8, "image_size": 16, "channels": 3, "max_dim": 8},  # it builds one even without a GAN
+        )
+        del self.net.discr
+        for part in self.net.modules():
+            if isinstance(part, nn.Conv3d):
+                part.to(memory_format=torch.channels_last_3d)  # backward runs twice as fast on a CPU
+        halvings = sum(layer[0] == "compress_space" for layer in layers)
+        side = SIZE // patch[1] // 2**halvings
+        self.grid = (FRAMES // patch[0] // self.net.time_downsample_factor, side, side)  # (t, h, w)
+
+    def latents(self, videos):
+        """(b, 3, 16, 64, 64) in [0, 1] -> (b, c, 8, 4, 4): what the quantizer rounds."""
+        ink = 1 - videos  # blank paper is 0, so that the causal padding in front of a clip is blank paper
+        folded = rearrange(ink, FOLD, **self.patch)  # (b, 96, 8, 16, 16)
+        z = self.net.encode(folded, video_contains_first_frame=False)
+        # the library builds a last LayerNorm and never calls it: its loop stops one layer short
+        return self.net.encoder_layers[-1](z)
+
+    def pixels(self, quantized):
+        """Quantized latents (b, c, 8, 4, 4) -> (b, 3, 16, 64, 64), not yet clipped to [0, 1]."""
+        ink = self.net.decode(quantized, video_contains_first_frame=False)
+        return 1 - rearrange(ink, UNFOLD, **self.patch)
+
+    def forward(self, videos):
+        """Round trip with gradients (straight through the rounding): videos -> reconstruction, tokens."""
+        quantized, tokens = self.net.quantizers(self.latents(videos))
+        return self.pixels(quantized), tokens
+
+    @torch.no_grad()
+    def encode(self, videos):
+        """(b, 3, 16, 64, 64) float in [0, 1] -> tokens (b, 8, 4, 4) int64 in 0 .. codebook_size - 1."""
+        check_videos(videos)
+        return self.net.quantizers(self.latents(videos))[1].long()
+
+    @torch.no_grad()
+    def decode(self, tokens):
+        """Tokens (b, 8, 4, 4) -> (b, 3, 16, 64, 64) float in [0, 1]."""
+        self.check_tokens(tokens)
+        return self.pixels(self.net.quantizers.indices_to_codes(tokens)).float().clamp(0, 1)
+
+    def reconstruct(self, videos):
+        """There and back: decode(encode(videos))."""
+        return self.decode(self.encode(videos))
+
+    def check_tokens(self, tokens):
+        """ValueError unless these are token indices of this tokenizer's grid."""
+        if tokens.is_floating_point() or tokens.ndim != 4 or tuple(tokens.shape[1:]) != self.grid:
+            grid = ", ".join(map(str, self.grid))
+            raise ValueError(f"tokens came as {tokens.dtype} {tuple(tokens.shape)}; expected int64 of shape (b, {grid}).")
+        if tokens.numel() and (tokens.min() < 0 or tokens.max() >= self.codebook_size):
+            raise ValueError(
+                f"tokens run from {tokens.min()} to {tokens.max()}; this codebook has 0 .. {self.codebook_size - 1}."
+            )
+
+
+def reconstruction_loss(tokenizer, videos, weight=10.0):
+    """Squared error, `weight` times as dear near the dot: 98 % of a clip is white, and white is easy.
+
+    Returns the loss and {"mse": the plain mean squared error}.
+    """
+    reconstruction, _ = tokenizer(videos)
+    squared = (reconstruction.float() - videos) ** 2
+    ink = (1 - videos).amax(1, keepdim=True)  # (b, 1, t, h, w)
+    near = F.max_pool3d((ink > 0.02).float(), (1, 5, 5), stride=1, padding=(0, 2, 2))
+    return 10 * (squared * (1 + (weight - 1) * near)).mean(), {"mse": squared.mean().detach()}
+
+
+def check_videos(videos):
+    """ValueError, in one sentence, unless this is a float tensor (b, 3, 16, 64, 64) in [0, 1]."""
+    if not isinstance(videos, torch.Tensor) or not videos.is_floating_point():
+        kind = getattr(videos, "dtype", type(videos).__name__)
+        raise ValueError(f"videos came as {kind}; expected a float tensor in [0, 1]: use trajlib.dataset.to_float(uint8).")
+    if videos.ndim != 5 or tuple(videos.shape[1:]) != (3, FRAMES, SIZE, SIZE):
+        raise ValueError(
+            f"videos came with shape {tuple(videos.shape)}; expected (b, 3, {FRAMES}, {SIZE}, {SIZE}): "
+            "batch, RGB, frames, height, width."
+        )
+    if not videos.isfinite().all():
+        raise ValueError("videos contain NaN or infinity; expected finite values in [0, 1].")
+    if videos.numel() and (videos.min() < -1e-3 or videos.max() > 1 + 1e-3):
+        raise ValueError(
+            f"videos run from {videos.min():.3g} to {videos.max():.3g}; expected [0, 1]: divide 0..255 pixels by 255."
+        )

@@ -1,0 +1,125 @@
+"""One training loop for every model: AdamW, warm-up and cosine decay, a moving average of the weights, bf16, resuming.
+
+Each step's data and random numbers depend on (seed, step) alone, so a run that was stopped and taken up again ends
+with the weights it would have had.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+def learning_rate(step, steps, peak, warmup=0.05):
+    """Linear warm-up over the first share `warmup` of `steps`, then a half cosine down to a hundredth of `peak`."""
+    progress = (step + 1) / steps
+    if progress < warmup:
+        return peak * progress / warmup
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))))
+
+
+def fit(
+    model: torch.nn.Module,
+    loss_fn: Callable,
+    batch_fn: Callable,
+    *,
+    steps: int,
+    lr: float,
+    seed: int = 0,
+    weight_decay: float = 0.01,
+    ema: float = 0.99,
+    clip: float = 1.0,
+    bf16: bool = True,
+    checkpoint: str | Path | None = None,
+    every: int = 200,
+    lines: int = 8,
+    watch: Callable | None = None,
+):
+    """Train `model` and return (the averaged model in eval mode, history).
+
+    loss_fn(model, batch) -> (loss, {name: float tensor}); batch_fn(step) -> tensors of that step, from (seed, step) alone.
+    `checkpoint` names a file that is written every `every` steps and taken up if it is there; it goes when training ends.
+    `watch(step, averaged_model)` is called at each of the `lines` printed lines. History: {name: [value per step]}.
+    """
+    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")  # picks CUDA or MPS where there is one
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    bare = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    average = AveragedModel(bare, multi_avg_fn=get_ema_multi_avg_fn(ema))
+    history, start = {}, 0
+    if checkpoint and Path(checkpoint).exists():
+        start, history = _resume(checkpoint, bare, average, optimizer)
+        print(f"taken up at step {start} of {steps}")
+    marks = {round(steps * k / lines) for k in range(1, lines + 1)}
+    clock, first = time.time(), start
+    model.train()
+    for step in range(start, steps):
+        torch.manual_seed(1_000_003 * seed + step)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, lr)
+        batch = [part.to(accelerator.device) for part in batch_fn(step)]
+        with accelerator.autocast():
+            loss, parts = loss_fn(model, batch)
+        if not loss.isfinite():
+            raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower the learning rate ({lr}).")
+        optimizer.zero_grad()
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+        average.update_parameters(bare)
+        for name, value in {"loss": loss, **parts}.items():
+            history.setdefault(name, []).append(value.item())
+        done = step + 1
+        if checkpoint and done % every == 0 and done < steps:
+            _save(checkpoint, done, history, bare, average, optimizer)
+        if done in marks:
+            recent = {name: sum(v[-50:]) / len(v[-50:]) for name, v in history.items()}
+            minutes = (time.time() - clock) / 60
+            left = minutes / (done - first) * (steps - done)
+            figures = "  ".join(f"{name} {value:.4g}" for name, value in recent.items())
+            print(f"step {done:>5}/{steps}  {figures}  ({minutes:.1f} min, {left:.1f} to go)", flush=True)
+            if watch:
+                average.eval()
+                watch(done, average.module)
+    if checkpoint:
+        Path(checkpoint).unlink(missing_ok=True)
+    return average.module.cpu().eval(), history
+
+
+def _save(checkpoint, step, history, model, average, optimizer):
+    """Everything that the next step needs, in one safetensors file, written beside and renamed."""
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
+    for i, slots in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{k}": v for k, v in slots.items()}
+    tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+    beside = Path(f"{checkpoint}.tmp")
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, beside, metadata={"step": str(step), "history": json.dumps(history)})
+    beside.replace(checkpoint)
+
+
+def _resume(checkpoint, model, average, optimizer):
+    """Put a checkpoint's state back; returns the step to go on with, and the history so far."""
+    with safe_open(checkpoint, "pt") as file:
+        meta = file.metadata()
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (no iterator)
+    parts = {"model": {}, "average": {}, "optimizer": {}}
+    for key, value in tensors.items():
+        part, name = key.split(".", 1)
+        parts[part][name] = value
+    model.load_state_dict(parts["model"])
+    average.load_state_dict(parts["average"])
+    slots = {}
+    for name, value in parts["optimizer"].items():
+        i, slot = name.split(".", 1)
+        slots.setdefault(int(i), {})[slot] = value
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(meta["step"]), json.loads(meta["history"])
