@@ -1,0 +1,120 @@
+"""Figures are figures whatever comes, and the studio answers its sliders without a browser."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from trajlib import FAMILIES, plots, trajectories
+from trajlib.dataset import TrajectoryDataset
+from trajlib.widgets import Scene, Studio, TrajectoryStudio
+
+
+@pytest.fixture(scope="module")
+def clips():
+    world = TrajectoryDataset(8, seed=31)
+    return [world[i] for i in range(8)]
+
+
+def test_every_figure_is_a_small_png_of_the_page(clips):
+    videos, labels = np.stack([c.video for c in clips]), [c.label for c in clips]
+    figures = [
+        plots.film_strip(videos[:2], titles=["one", "two"]),
+        plots.contact_sheet(videos, labels),
+        plots.contact_sheet(videos, columns=5),
+        plots.curve3d_static(clips[0]),
+        plots.shapes([trajectories.shape(family) for family in FAMILIES]),
+        plots.paths2d(clips[:4]),
+        plots.distributions({"radius": [c.radius.mean() for c in clips]}, labels),
+        plots.accuracies({"a": 0.3}, {"a": (0.2, 0.4)}, 0.25, within=(0.2, 0.3)),
+        plots.studio_picture(clips[3]),
+    ]
+    for figure in figures:
+        shown = Image.open(io.BytesIO(figure._repr_png_()))
+        assert shown.width == 800
+        assert len(np.unique(np.asarray(shown.convert("L")))) > 20, "an empty figure"
+
+
+def test_videos_may_come_in_every_shape_they_have_here(clips):
+    video = clips[0].video
+    as_uint8 = plots.as_pictures(video)
+    as_float = plots.as_pictures(torch.from_numpy(video)[None].float().div(255).requires_grad_())
+    assert as_uint8.shape == (1, 16, 64, 64, 3)
+    np.testing.assert_array_equal(as_uint8, as_float)
+
+
+def test_a_video_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"\(16, 64, 64\) came; expected \(n, 3, frames, height, width\)"):
+        plots.film_strip(np.zeros((16, 64, 64)))
+
+
+def test_the_figure_to_turn_is_plain_and_always_the_same(clips):
+    first, second = (plots.curve3d(clips[2]).to_json() for _ in range(2))
+    assert first == second
+    assert "uid" not in first
+
+
+def test_a_scene_makes_the_datasets_clip():
+    """A scene that copies a clip's motion and nuisances shows the same path, up to where it lies in the picture."""
+    clip, kept = Scene(family="circular", turns=0.8, tilt=30, path_length=25).clip()
+    assert kept
+    assert clip.family == "circular"
+    assert clip.params.motion.turns == 0.8
+    assert np.linalg.norm(np.diff(clip.path, axis=0), axis=1).sum() == pytest.approx(25, rel=0.002)
+    axis = clip.params.camera.rotation @ clip.params.motion.axis
+    assert np.degrees(np.arccos(abs(axis[2]))) == pytest.approx(30)
+
+
+def test_a_scene_says_when_the_set_would_not_show_it_so():
+    assert "keeps it out" in Scene(family="circular", tilt=85).note()
+    assert "keeps it out" in Scene(family="helical", tilt=10).note()
+    assert "keeps it out" not in Scene(family="linear", tilt=85).note()
+
+
+def test_the_studio_answers_every_control():
+    studio = TrajectoryStudio(Scene(family="helical"))
+    for name, control in studio.controls.items():
+        if control.disabled or name == "family":
+            continue
+        before = studio.image.value
+        control.value = control.value + (1 if name == "seed" else getattr(control, "step", 1) * 5)
+        assert studio.image.value != before, f"{name} changes nothing"
+        assert studio.error is None
+    before = studio.image.value
+    studio.next.click()
+    assert studio.image.value != before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_corner_of_the_studio_makes_a_picture(family):
+    studio = TrajectoryStudio(Scene(family=family))
+    sliders = {name: c for name, c in studio.controls.items() if hasattr(c, "min") and name != "seed"}
+    for edge in ("min", "max"):
+        studio.set(**{name: getattr(control, edge) for name, control in sliders.items()})
+
+
+def test_sliders_without_a_meaning_are_off():
+    studio = TrajectoryStudio(Scene(family="parabolic"))
+    off = {name for name, control in studio.controls.items() if control.disabled}
+    assert off == {"turns", "advance"}
+
+
+def test_an_error_is_shown_and_kept_and_goes_away():
+    import ipywidgets as W
+
+    studio = Studio({"x": W.IntSlider(1, min=0, max=5)}, lambda x: (f"{1 / x}".encode(), "fine"))
+    studio.controls["x"].value = 0
+    assert isinstance(studio.error, ZeroDivisionError)
+    assert 'role="alert"' in studio.note.value
+    assert studio.image.value == b"1.0"
+    studio.controls["x"].value = 2
+    assert (studio.error, studio.note.value, studio.image.value) == (None, "fine", b"0.5")
+    with pytest.raises(ZeroDivisionError):
+        studio.set(x=0)
+
+
+def test_a_studio_whose_first_picture_fails_fails_its_cell():
+    with pytest.raises(ZeroDivisionError):
+        Studio({}, lambda: 1 / 0)

@@ -1,0 +1,347 @@
+"""Figures. Each function takes arrays, computes nothing that matters, and returns a Figure; none of them calls show.
+
+Families keep their colours throughout (Okabe and Ito's, told apart by colour-blind readers too).
+"""
+
+import functools
+import io
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from trajlib import FAMILIES
+
+COLOURS = {"linear": "#0072B2", "circular": "#E69F00", "helical": "#009E73", "parabolic": "#CC79A7"}
+WIDTH = 8.0  # inches
+STYLE = {
+    "figure.dpi": 100,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "image.cmap": "viridis",
+}
+FRAME = "#bbbbbb"  # thin lines round pictures
+GREY = "#555555"
+
+
+class Picture(Figure):
+    """A Figure that shows itself in a notebook whichever backend is active, once, and never twice."""
+
+    def _repr_png_(self):
+        return png(self)
+
+
+def png(figure, dpi=100):
+    """The bytes of a PNG of the figure, at its full size."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    return file.getvalue()
+
+
+def styled(function):
+    """Run a figure function under the course's look."""
+
+    @functools.wraps(function)
+    def draw(*args, **kwargs):
+        with matplotlib.rc_context(STYLE):
+            return function(*args, **kwargs)
+
+    return draw
+
+
+@styled
+def figure(rows=1, columns=1, height=2.5, width=WIDTH, **kwargs):
+    """(figure, axes): an empty figure in the course's look; `kwargs` as for matplotlib's `subplots`."""
+    fig = Picture(figsize=(width, height), layout="constrained")
+    return fig, fig.subplots(rows, columns, **kwargs)
+
+
+# ---- films ----
+
+
+def as_pictures(videos):
+    """(n, 3, t, h, w), uint8 or float in [0, 1], array or tensor -> (n, t, h, w, 3) uint8. One clip may come alone."""
+    videos = videos.detach().cpu().numpy() if hasattr(videos, "detach") else np.asarray(videos)
+    if videos.ndim == 4:
+        videos = videos[None]
+    if videos.ndim != 5 or videos.shape[1] != 3:
+        raise ValueError(f"videos of shape {videos.shape} came; expected (n, 3, frames, height, width).")
+    if videos.dtype != np.uint8:
+        videos = np.rint(np.clip(np.nan_to_num(videos.astype(float)), 0, 1) * 255).astype(np.uint8)
+    return videos.transpose(0, 2, 3, 4, 1)
+
+
+def _strip(pictures):
+    """(t, h, w, 3) -> one wide picture with grey lines between the frames."""
+    framed = np.pad(pictures, ((0, 0), (1, 1), (1, 0), (0, 0)), constant_values=190)
+    return np.pad(np.concatenate(list(framed), 1), ((0, 0), (0, 1), (0, 0)), constant_values=190)
+
+
+def _draw_strip(ax, pictures, every, numbers=True):
+    ax.imshow(_strip(pictures[::every]), interpolation="antialiased")
+    ax.set_yticks([])
+    shown = range(0, len(pictures), every)
+    ticks = (np.arange(len(shown)) + 0.5) * (pictures.shape[2] + 1)
+    ax.set_xticks(ticks, [str(i) for i in shown] if numbers else [])
+    ax.tick_params(length=0, pad=1)
+    ax.spines[:].set_visible(False)
+
+
+@styled
+def film_strip(videos, titles=None, every=2):
+    """Clips as rows and their frames as columns (each `every`-th, numbered). Titles stand to the left."""
+    pictures = as_pictures(videos)
+    columns = -(-pictures.shape[1] // every)
+    left = 0.12 * max((len(line) for title in titles or [""] for line in title.split("\n")), default=0) / 1.6
+    row = (WIDTH - left) / columns
+    fig = Picture(figsize=(WIDTH, len(pictures) * (row + 0.04) + 0.42), layout="constrained")
+    axes = np.atleast_1d(fig.subplots(len(pictures), 1))
+    for i, ax in enumerate(axes):
+        _draw_strip(ax, pictures[i], every, numbers=i == len(axes) - 1)
+        if titles is not None:
+            ax.set_ylabel(titles[i], rotation=0, ha="right", va="center", labelpad=6)
+    axes[-1].set_xlabel("frame")
+    return fig
+
+
+def long_exposures(videos):
+    """Each clip in one picture, every pixel as dark as it ever gets: (n, h, w, 3) uint8."""
+    return as_pictures(videos).min(1)
+
+
+@styled
+def contact_sheet(videos, labels=None, columns=12):
+    """Many clips at once, each a long exposure: the dot's whole path in one picture, framed in its family's colour."""
+    pictures = long_exposures(videos)
+    rows = -(-len(pictures) // columns)
+    cell = WIDTH / columns
+    fig = Picture(figsize=(WIDTH, rows * cell + (0.3 if labels is not None else 0)), layout="constrained")
+    axes = fig.subplots(rows, columns, squeeze=False).ravel()
+    for i, ax in enumerate(axes):
+        ax.set(xticks=[], yticks=[])
+        if i >= len(pictures):
+            ax.set_visible(False)
+            continue
+        ax.imshow(pictures[i])
+        ax.spines[:].set(
+            visible=True, color=FRAME if labels is None else COLOURS[FAMILIES[int(labels[i])]], linewidth=2
+        )
+    if labels is not None:
+        _family_legend(fig, [FAMILIES[k] for k in sorted({int(k) for k in labels})])
+    return fig
+
+
+def _family_legend(fig, families):
+    lines = [matplotlib.lines.Line2D([], [], color=COLOURS[f], linewidth=3) for f in families]
+    fig.legend(lines, families, loc="outside lower center", ncols=len(families))
+
+
+# ---- curves ----
+
+
+def frustum(camera, depth, size=64):
+    """Line through the camera's eye and its picture's corners at `depth` units, in world units: (11, 3)."""
+    low, high = -0.5, size - 0.5
+    corners = np.array([[low, low], [high, low], [high, high], [low, high]])
+    rays = np.column_stack([(corners - camera.centre) / camera.focal, np.ones(4)]) * depth
+    eye, c = np.zeros(3), rays
+    return camera.to_world(np.array([eye, c[0], c[1], eye, c[2], c[1], c[2], c[3], eye, c[3], c[0]]))
+
+
+def _curve(track, n=120):
+    return track.params.motion.at(np.linspace(0, 1, n))
+
+
+def curve3d(track):
+    """A clip's curve, its 16 positions and the camera's view, to turn by hand: a plain plotly Figure."""
+    import plotly.graph_objects as go
+
+    colour, camera = COLOURS[track.family], track.params.camera
+    depth = camera.to_camera(track.path3d)[:, 2].mean()
+    lines, curve, dots = frustum(camera, depth), _curve(track), track.path3d
+
+    def xyz(points):
+        return dict(zip("xyz", np.round(points, 4).T.tolist(), strict=True))
+
+    layout = {
+        "width": 640,
+        "height": 420,
+        "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+        "legend": {"x": 0, "y": 1},
+        "scene": {"aspectmode": "data"},
+    }
+    marks = [
+        go.Scatter3d(**xyz(curve), mode="lines", line={"color": colour, "width": 5}, name=track.family),
+        go.Scatter3d(**xyz(dots), mode="markers", marker={"color": colour, "size": 4}, name="frames 0 to 15"),
+        go.Scatter3d(**xyz(lines), mode="lines", line={"color": GREY, "width": 2}, name="camera and its picture"),
+    ]
+    return go.Figure(marks, layout)
+
+
+def _box(ax, points):
+    """Equal units on all three axes of a 3D plot, no more room than the points need."""
+    low, high = points.min(0), points.max(0)
+    for set_limits, a, b in zip((ax.set_xlim, ax.set_ylim, ax.set_zlim), low, high, strict=True):
+        set_limits(a, max(b, a + 1e-3))
+    ax.set_box_aspect(np.maximum(high - low, 0.15 * (high - low).max()), zoom=1.15)
+    ax.tick_params(labelsize=7, pad=-2)
+    for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
+        axis.set_major_locator(MaxNLocator(4))
+
+
+@styled
+def curve3d_static(track):
+    """The still twin of `curve3d`: the whole scene, and the curve from near by."""
+    colour, camera = COLOURS[track.family], track.params.camera
+    lines = frustum(camera, camera.to_camera(track.path3d)[:, 2].mean())
+    fig = Picture(figsize=(WIDTH, 3.2), layout="constrained")
+    scene, near = fig.subplots(1, 2, subplot_kw={"projection": "3d"})
+    for ax in (scene, near):
+        ax.plot(*_curve(track).T, color=colour)
+        ax.plot(*track.path3d.T, ".", color=colour, markersize=4 if ax is scene else 7)
+    scene.plot(*lines.T, color=GREY, linewidth=0.8)
+    scene.text(*camera.position, "camera", fontsize=8)
+    _box(scene, np.concatenate([lines, track.path3d]))
+    _box(near, track.path3d)
+    scene.set_title("camera, its picture, and the curve")
+    near.set_title("the curve from near by: a dot per frame")
+    return fig
+
+
+@styled
+def shapes(motions):
+    """Motions side by side in 3D, one panel each; arrowheads are left out: the dot starts at the large mark."""
+    fig = Picture(figsize=(WIDTH, 2.4), layout="constrained")
+    axes = np.atleast_1d(fig.subplots(1, len(motions), subplot_kw={"projection": "3d"}))
+    for ax, motion in zip(axes, motions, strict=True):
+        curve, dots = motion.at(np.linspace(0, 1, 120)), motion.at(np.linspace(0, 1, 16))
+        ax.plot(*curve.T, color=COLOURS[motion.family])
+        ax.plot(*dots.T, ".", color=COLOURS[motion.family], markersize=4)
+        ax.plot(*dots[:1].T, "o", color=COLOURS[motion.family], markersize=6)
+        middle, reach = (curve.max(0) + curve.min(0)) / 2, np.ptp(curve, axis=0).max() / 2
+        _box(ax, middle + reach * np.array([[-1], [1]]))
+        ax.set_title(motion.family)
+        ax.tick_params(labelbottom=False, labelleft=False, labelright=False)
+    return fig
+
+
+@styled
+def paths2d(tracks, columns=None):
+    """Paths in the picture, one panel each, dots at their true size; v runs down, as in the picture."""
+    columns = columns or len(tracks)
+    rows = -(-len(tracks) // columns)
+    fig = Picture(figsize=(WIDTH, rows * (WIDTH / columns + 0.2)), layout="constrained")
+    axes = fig.subplots(rows, columns, squeeze=False).ravel()
+    for ax, track in zip(axes, tracks, strict=False):
+        _draw_path(ax, track)
+        ax.set_title(track.family)
+    return fig
+
+
+def _draw_path(ax, track):
+    colour, camera = COLOURS[track.family], track.params.camera
+    ax.plot(*camera.project(_curve(track))[0].T, color=colour, linewidth=1)
+    for i, (centre, radius) in enumerate(zip(track.path, track.radius, strict=True)):
+        ax.add_patch(matplotlib.patches.Circle(centre, radius, color=colour, alpha=0.15 + 0.04 * i, linewidth=0))
+    ax.set(xlim=(-0.5, 63.5), ylim=(63.5, -0.5), aspect="equal", xticks=[0, 63], yticks=[0, 63])
+    ax.spines[:].set(visible=True, color=FRAME)
+
+
+# ---- numbers ----
+
+
+@styled
+def distributions(values, labels, bins=24):
+    """One panel per quantity {name: (n,)}, one outline per family: where nothing tells, they coincide."""
+    labels = np.asarray(labels)
+    columns = min(4, len(values))
+    rows = -(-len(values) // columns)
+    fig = Picture(figsize=(WIDTH, 1.5 * rows + 0.3), layout="constrained")
+    axes = fig.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes[len(values) :]:
+        ax.set_visible(False)
+    for ax, (name, value) in zip(axes, values.items(), strict=False):
+        value = np.asarray(value, float)
+        edges = np.linspace(value.min(), value.max() + 1e-9, bins + 1)
+        for k in np.unique(labels):
+            ax.hist(value[labels == k], edges, histtype="step", color=COLOURS[FAMILIES[int(k)]], density=True)
+        ax.set(xlabel=name, yticks=[])
+        ax.spines["left"].set_visible(False)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+    _family_legend(fig, [FAMILIES[int(k)] for k in np.unique(labels)])
+    return fig
+
+
+@styled
+def accuracies(values, intervals, chance, within=None, colours=None, xlabel="accuracy, %"):
+    """Shares {name: value} as points with their intervals {name: (low, high)} beside the chance line, top to bottom.
+
+    `within`: (low, high) of what chance alone gives, shaded. `colours`: {name: colour}.
+    """
+    fig = Picture(figsize=(WIDTH, 0.19 * len(values) + 0.6), layout="constrained")
+    ax = fig.subplots()
+    for row, (name, value) in enumerate(values.items()):
+        colour = (colours or {}).get(name, COLOURS["linear"])
+        ax.plot([100 * x for x in intervals[name]], [row, row], color=colour)
+        ax.plot(100 * value, row, "o", color=colour, markersize=4)
+    ax.axvline(100 * chance, color=GREY, linewidth=1, linestyle=":", label=f"chance, {100 * chance:.0f} %")
+    if within is not None:
+        ax.axvspan(100 * within[0], 100 * within[1], color=GREY, alpha=0.15, linewidth=0)
+    ax.set(yticks=range(len(values)), yticklabels=values, xlabel=xlabel, xlim=(0, 103))
+    ax.set_ylim(len(values) - 0.4, -0.6)
+    ax.grid(axis="x", color="#eeeeee")
+    ax.set_axisbelow(True)
+    return fig
+
+
+# ---- the studio ----
+
+
+@styled
+def studio_picture(clip):
+    """A clip at a glance: 8 frames above; below them the path in the picture and in space, and the dot's size."""
+    fig = Picture(figsize=(WIDTH, 3.9))
+    pictures = as_pictures(clip.video)[0]
+    strip = fig.add_axes((0.02, 0.74, 0.96, 0.25))
+    _draw_strip(strip, pictures, 2)
+    path = fig.add_axes((0.06, 0.09, 0.27, 0.55))
+    _draw_path(path, clip)
+    path.set_title("path in the picture, px")
+    _draw_scene(fig.add_axes((0.36, 0.07, 0.34, 0.57)), clip)
+    size = fig.add_axes((0.77, 0.15, 0.20, 0.47))
+    size.plot(clip.radius, ".-", color=COLOURS[clip.family])
+    size.set(
+        xlabel="frame", xticks=[0, 5, 10, 15], title="dot's radius, px", ylim=(0, max(5.0, 1.1 * clip.radius.max()))
+    )
+    return fig
+
+
+def _draw_scene(ax, clip):
+    """Curve and camera from above and aside, turned by hand: matplotlib's 3D axes take far longer to draw."""
+    camera, colour = clip.params.camera, COLOURS[clip.family]
+    turn, lift = np.radians(50), np.radians(25)
+    right = np.array([np.cos(turn), 0, np.sin(turn)])  # in the camera's frame
+    up = np.array([-np.sin(turn) * np.sin(lift), -np.cos(lift), np.cos(turn) * np.sin(lift)])
+    flat = np.stack([right, up], 1)
+
+    def seen(world):
+        return (camera.to_camera(world) @ flat).T
+
+    depth = camera.to_camera(clip.path3d)[:, 2].mean()
+    ax.plot(*seen(frustum(camera, depth)), color=FRAME, linewidth=0.8)
+    ax.plot(*seen(_curve(clip)), color=colour)
+    ax.plot(*seen(clip.path3d), ".", color=colour, markersize=4)
+    x, y = seen(camera.position)
+    ax.text(x, y - 0.4, "camera", fontsize=8, ha="left", va="top")
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+    ax.set_title("curve and camera in space")
