@@ -1,54 +1,120 @@
-"""How each shipped model was trained: train-or-load, one function a model; the numbers are in `config.py`."""
+"""How each shipped model was trained: train-or-load, one function a model; the numbers are in `config.py`.
+
+tokenizer -> transformer
+         \\-> token_classifier        simple_3dcnn (pixels)
+"""
 
 import time
 
+import torch
+
+from trajlib.classifiers import Simple3DCNN, TokenClassifier, classification_loss
 from trajlib.dataset import SEEDS, TrajectoryDataset, to_float
 from trajlib.pretrained import folder, train_or_load
 from trajlib.tokenizer import Tokenizer, reconstruction_loss
 from trajlib.training import fit
+from trajlib.transformer import MaskedTransformer, masked_loss
 
-WORLD = 10**9  # clips are made when asked for: a training run never sees one twice
-
-
-def clip_batches(batch_size):
-    """batch_fn for `fit`: step -> [videos (b, 3, 16, 64, 64) in [0, 1]], fresh clips of the training world each step."""
-    world = TrajectoryDataset(WORLD, seed=SEEDS["train"])
-    return lambda step: [to_float(world.batch(range(step * batch_size, (step + 1) * batch_size)).videos)]
-
-
-def timed_fit(cfg, artifacts, name, model, loss_fn, batch_fn, recipe, **kwargs):
-    """`fit` with a checkpoint beside the artifacts, and the card's facts about the run."""
-    began = time.time()
-    checkpoint = folder(artifacts) / f"{name}.checkpoint"
-    model, history = fit(model, loss_fn, batch_fn, **recipe, seed=cfg.seed, checkpoint=checkpoint, **kwargs)
-    losses = [sum(history["loss"][-50:]) / len(history["loss"][-50:])]
-    card = {
-        "recipe": recipe,
-        "seed": cfg.seed,
-        "profile": cfg.name,
-        "minutes": round((time.time() - began) / 60, 1),
-        "figures": {"first loss": round(history["loss"][0], 4), "last loss": round(losses[0], 4)},
-    }
-    return model, card
+WORLD = 10**9  # clips are made when asked for: a tokenizer in training never sees one twice
 
 
 def tokenizer(cfg, artifacts, watch=None):
-    """The video tokenizer of notebook 02: (model, card)."""
+    """The video tokenizer of notebook 02, from clips without labels: (model, card)."""
+    world = TrajectoryDataset(WORLD, seed=SEEDS["train"])
+    size = cfg.tokenizer_batch
+
+    def batch(step):
+        return [to_float(world.batch(range(step * size, (step + 1) * size)).videos)]
 
     def train():
-        import torch
-
         torch.manual_seed(cfg.seed)
-        model, card = timed_fit(
-            cfg,
-            artifacts,
-            "tokenizer",
-            Tokenizer(**cfg.tokenizer),
-            lambda model, batch: reconstruction_loss(model, *batch),
-            clip_batches(cfg.tokenizer_batch),
-            cfg.tokenizer_recipe,
-            watch=watch,
-        )
-        return model, card | {"data": f"{cfg.tokenizer_recipe['steps'] * cfg.tokenizer_batch:,} clips, each seen once"}
+        model = Tokenizer(**cfg.tokenizer)
+        data = f"{cfg.tokenizer_recipe['steps'] * size:,} clips of world {SEEDS['train']}, each seen once"
+        return _fit("tokenizer", cfg, artifacts, model, reconstruction_loss, batch, cfg.tokenizer_recipe, data, watch)
 
     return train_or_load("tokenizer", artifacts, train)
+
+
+def transformer(cfg, artifacts, watch=None):
+    """The masked transformer of notebook 05, on tokens of the training world: (model, card)."""
+
+    def train():
+        codec, _ = tokenizer(cfg, artifacts)
+        tokens, labels = encode_world(codec, "train", cfg.transformer_clips)
+        torch.manual_seed(cfg.seed)
+        model = MaskedTransformer(codec.codebook_size, codec.grid, **cfg.transformer)
+        batch = shuffled_batches((tokens, labels), cfg.transformer_batch, cfg.seed)
+        data = f"tokens of {len(tokens):,} clips of world {SEEDS['train']}"
+        return _fit("transformer", cfg, artifacts, model, masked_loss, batch, cfg.transformer_recipe, data, watch)
+
+    return train_or_load("transformer", artifacts, train)
+
+
+def simple_3dcnn(cfg, artifacts):
+    """The 3D CNN of notebook 07, on labelled pixels: (model, card)."""
+
+    def train():
+        clips = TrajectoryDataset(cfg.labelled_clips, seed=SEEDS["train"]).batch()
+        batch = shuffled_batches((clips.videos, clips.labels), cfg.cnn_batch, cfg.seed)
+        torch.manual_seed(cfg.seed)
+        data = f"{len(clips):,} labelled clips of world {SEEDS['train']}"
+        return _fit("simple_3dcnn", cfg, artifacts, Simple3DCNN(), _pixel_loss, batch, cfg.cnn_recipe, data)
+
+    return train_or_load("simple_3dcnn", artifacts, train)
+
+
+def token_classifier(cfg, artifacts):
+    """The token classifier of notebook 07, on the tokens of the same labelled clips: (model, card)."""
+
+    def train():
+        codec, _ = tokenizer(cfg, artifacts)
+        examples = encode_world(codec, "train", cfg.labelled_clips)
+        batch = shuffled_batches(examples, cfg.token_classifier_batch, cfg.seed)
+        torch.manual_seed(cfg.seed)
+        model = TokenClassifier(codec.config["levels"], codec.grid, **cfg.token_classifier)
+        data = f"tokens of {cfg.labelled_clips:,} labelled clips of world {SEEDS['train']}"
+        recipe = cfg.token_classifier_recipe
+        return _fit("token_classifier", cfg, artifacts, model, classification_loss, batch, recipe, data)
+
+    return train_or_load("token_classifier", artifacts, train)
+
+
+def encode_world(codec, split, n, batch_size=32):
+    """Tokens (n, 8, 4, 4) and labels (n,) of the first `n` clips of a split."""
+    world = TrajectoryDataset(n, seed=SEEDS[split])
+    tokens, labels = [], []
+    for first in range(0, n, batch_size):
+        clips = world.batch(range(first, min(first + batch_size, n)))
+        tokens.append(codec.encode(to_float(clips.videos)))
+        labels.append(clips.labels)
+    return torch.cat(tokens), torch.cat(labels)
+
+
+def shuffled_batches(tensors, batch_size, seed):
+    """batch_fn for `fit`: each pass over the examples in an order of its own, from (seed, pass)."""
+    per_pass = max(1, len(tensors[0]) // batch_size)
+
+    def batch(step):
+        turn, k = divmod(step, per_pass)
+        order = torch.randperm(len(tensors[0]), generator=torch.Generator().manual_seed(1000 * seed + turn))
+        return [t[order[k * batch_size : (k + 1) * batch_size]] for t in tensors]
+
+    return batch
+
+
+def _pixel_loss(model, videos, labels):
+    return classification_loss(model, to_float(videos), labels)
+
+
+def _fit(name, cfg, artifacts, model, loss_fn, batch_fn, recipe, data, watch=None):
+    """`fit` with a checkpoint beside the artifacts; returns the model and the card's facts about the run."""
+    began = time.time()
+    checkpoint = folder(artifacts) / f"{name}.checkpoint"
+    print(f"{name}: no trained one in {str(artifacts)!r}; training {recipe['steps']} steps")
+    model, history = fit(
+        model, lambda m, b: loss_fn(m, *b), batch_fn, **recipe, seed=cfg.seed, checkpoint=checkpoint, watch=watch
+    )
+    last = {key: round(sum(v[-50:]) / len(v[-50:]), 4) for key, v in history.items()}
+    minutes = round((time.time() - began) / 60, 1)
+    card = {"recipe": recipe, "seed": cfg.seed, "profile": cfg.name, "data": data, "minutes": minutes, "figures": last}
+    return model, card

@@ -5,14 +5,18 @@
 """
 
 import math
+import warnings
 
 import torch
 from einops import rearrange
-from magvit2_pytorch import VideoTokenizer
 from torch import nn
 from torch.nn import functional as F
 
 from trajlib.render import FRAMES, SIZE
+
+with warnings.catch_warnings():  # the library still calls torch.jit.script and torch.cuda.amp
+    warnings.simplefilter("ignore", FutureWarning)
+    from magvit2_pytorch import VideoTokenizer
 
 FOLD = "b c (t p) (h q) (w r) -> b (c p q r) t h w"
 UNFOLD = "b (c p q r) t h w -> b c (t p) (h q) (w r)"
@@ -94,8 +98,8 @@ class Tokenizer(nn.Module):
     def check_tokens(self, tokens):
         """ValueError unless these are token indices of this tokenizer's grid."""
         if tokens.is_floating_point() or tokens.ndim != 4 or tuple(tokens.shape[1:]) != self.grid:
-            grid = ", ".join(map(str, self.grid))
-            raise ValueError(f"tokens came as {tokens.dtype} {tuple(tokens.shape)}; expected int64 of shape (b, {grid}).")
+            expected = ", ".join(map(str, ("b", *self.grid)))
+            raise ValueError(f"tokens came as {tokens.dtype} {tuple(tokens.shape)}; expected int64 ({expected}).")
         if tokens.numel() and (tokens.min() < 0 or tokens.max() >= self.codebook_size):
             raise ValueError(
                 f"tokens run from {tokens.min()} to {tokens.max()}; this codebook has 0 .. {self.codebook_size - 1}."
@@ -118,7 +122,7 @@ def check_videos(videos):
     """ValueError, in one sentence, unless this is a float tensor (b, 3, 16, 64, 64) in [0, 1]."""
     if not isinstance(videos, torch.Tensor) or not videos.is_floating_point():
         kind = getattr(videos, "dtype", type(videos).__name__)
-        raise ValueError(f"videos came as {kind}; expected a float tensor in [0, 1]: use trajlib.dataset.to_float(uint8).")
+        raise ValueError(f"videos came as {kind}; expected floats in [0, 1]: trajlib.dataset.to_float makes them.")
     if videos.ndim != 5 or tuple(videos.shape[1:]) != (3, FRAMES, SIZE, SIZE):
         raise ValueError(
             f"videos came with shape {tuple(videos.shape)}; expected (b, 3, {FRAMES}, {SIZE}, {SIZE}): "

@@ -44,8 +44,8 @@ def fit(
 ):
     """Train `model` and return (the averaged model in eval mode, history).
 
-    loss_fn(model, batch) -> (loss, {name: float tensor}); batch_fn(step) -> tensors of that step, from (seed, step) alone.
-    `checkpoint` names a file that is written every `every` steps and taken up if it is there; it goes when training ends.
+    loss_fn(model, batch) -> (loss, {name: scalar tensor}); batch_fn(step) -> that step's tensors.
+    `checkpoint` names a file, written every `every` steps and taken up if it is there; it goes when training ends.
     `watch(step, averaged_model)` is called at each of the `lines` printed lines. History: {name: [value per step]}.
     """
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")  # picks CUDA or MPS where there is one

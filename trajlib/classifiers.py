@@ -1,0 +1,70 @@
+"""Which family is it: a 3D CNN on pixels, and a small transformer on tokens."""
+
+from itertools import pairwise
+
+import torch
+from einops import rearrange
+from torch import nn
+from torch.nn import functional as F
+from x_transformers import Encoder
+
+from trajlib import FAMILIES
+from trajlib.tokenizer import check_videos
+
+
+class Simple3DCNN(nn.Module):
+    """The network of the experiment before us: 3 -> 16 -> 32 -> 64, pooling, 128, 4; about 1.1 M parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = {}
+        widths = (3, 16, 32, 64)
+        blocks = [
+            layer for a, b in pairwise(widths) for layer in (nn.Conv3d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool3d(2))
+        ]
+        self.features = nn.Sequential(*blocks, nn.Flatten())  # (b, 64, 2, 8, 8) -> (b, 8192)
+        self.head = nn.Sequential(nn.Linear(64 * 2 * 8 * 8, 128), nn.ReLU(), nn.Linear(128, len(FAMILIES)))
+
+    def forward(self, videos):
+        """(b, 3, 16, 64, 64) in [0, 1] -> logits (b, 4)."""
+        check_videos(videos)
+        return self.head(self.features(1 - videos))
+
+
+class TokenClassifier(nn.Module):
+    """Tokens (b, 8, 4, 4) -> logits (b, 4): a transformer reads the FSQ digits and the place of each token.
+
+    Digits, not indices: codes that differ in one digit share the other three, and few labels go further.
+    """
+
+    def __init__(self, levels=(8, 5, 5, 5), grid=(8, 4, 4), dim=128, depth=3, heads=4, dropout=0.1):
+        super().__init__()
+        self.config = {"levels": levels, "grid": grid, "dim": dim, "depth": depth, "heads": heads, "dropout": dropout}
+        self.grid = tuple(grid)
+        starts = torch.tensor([0, *levels]).cumsum(0)  # where each digit's rows begin in the table
+        self.register_buffer("first_row", starts[:-1], persistent=False)
+        self.register_buffer("levels", torch.tensor(levels), persistent=False)
+        self.register_buffer("place_value", torch.tensor([1, *levels[:-1]]).cumprod(0), persistent=False)
+        self.digits = nn.Embedding(int(starts[-1]), dim)
+        self.places = nn.ParameterList(nn.Parameter(0.02 * torch.randn(size, dim)) for size in self.grid)
+        self.trunk = Encoder(
+            dim=dim, depth=depth, heads=heads, attn_dim_head=dim // heads, attn_flash=True, use_rmsnorm=True,
+            attn_dropout=dropout, ff_dropout=dropout,
+        )  # fmt: skip
+        self.head = nn.Linear(dim, len(FAMILIES))
+        nn.init.normal_(self.digits.weight, std=0.02)
+
+    def forward(self, tokens):
+        if tokens.is_floating_point() or tuple(tokens.shape[1:]) != self.grid:
+            raise ValueError(f"tokens came as {tokens.dtype} {tuple(tokens.shape)}; expected int64 (b, {self.grid}).")
+        digits = tokens.flatten(1)[..., None] // self.place_value % self.levels  # (b, 128, 4)
+        t, h, w = self.places
+        places = rearrange(t[:, None, None] + h[:, None] + w, "t h w d -> (t h w) d")
+        x = self.digits(digits + self.first_row).sum(-2) + places  # (b, 128, dim)
+        return self.head(self.trunk(x).mean(1))
+
+
+def classification_loss(model, inputs, labels):
+    """Cross-entropy in nats, and {"accuracy": share right}."""
+    logits = model(inputs).float()
+    return F.cross_entropy(logits, labels), {"accuracy": (logits.argmax(-1) == labels).float().mean()}

@@ -1,0 +1,76 @@
+"""Numbers from arrays; no model and no plot is known here. Videos are float tensors (b, 3, t, h, w) in [0, 1]."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import stats
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+
+def psnr(videos, reconstructions):
+    """Peak signal-to-noise ratio of each clip in dB, (b,): over all pixels, all frames, peak 1."""
+    pairs = zip(reconstructions, videos, strict=True)
+    return torch.stack([peak_signal_noise_ratio(r, v, data_range=1.0) for r, v in pairs])
+
+
+def foreground_psnr(videos, reconstructions, ink=0.02):
+    """PSNR in dB over the pixels that are not white in the true clip, (b,)."""
+    where = ((1 - videos).amax(1, keepdim=True) > ink).expand_as(videos)
+    squared = ((reconstructions - videos) ** 2 * where).flatten(1).sum(1) / where.flatten(1).sum(1)
+    return -10 * squared.log10()
+
+
+def ssim(videos, reconstructions):
+    """Structural similarity of each clip, mean over its frames, (b,)."""
+    frames = [x.transpose(1, 2).flatten(0, 1) for x in (reconstructions, videos)]  # (b t, 3, h, w)
+    return (
+        structural_similarity_index_measure(*frames, data_range=1.0, reduction="none")
+        .unflatten(0, (len(videos), -1))
+        .mean(1)
+    )
+
+
+def follow_dot(videos, threshold=0.1):
+    """Where the dot is: positions (b, t, 2) x, y in pixels, and its ink (b, t), the sum of 1 - value over the frame.
+
+    The position is the centroid of what is darker than `threshold` below white; without any it is NaN.
+    """
+    ink = (1 - videos).mean(1)  # (b, t, h, w)
+    ink = ink * (ink > threshold * ink.amax((-1, -2), keepdim=True)) * (ink > 0.02)
+    total = ink.sum((-1, -2))
+    x, y = torch.arange(ink.shape[-1]).to(ink), torch.arange(ink.shape[-2]).to(ink)
+    centre = torch.stack([(ink.sum(-2) * x).sum(-1), (ink.sum(-1) * y).sum(-1)], -1) / total[..., None]
+    return centre, total
+
+
+class Usage(NamedTuple):
+    """How a codebook is used: codes seen, entropy in bits per token, perplexity = 2^entropy."""
+
+    used: int
+    entropy: float
+    perplexity: float
+
+
+def codebook_usage(tokens, codebook_size):
+    """`Usage` of tokens of any shape."""
+    count = torch.bincount(tokens.flatten(), minlength=codebook_size).double()
+    p = count[count > 0] / count.sum()
+    entropy = -(p * p.log2()).sum().item()
+    return Usage(int((count > 0).sum()), entropy, 2**entropy)
+
+
+def wilson(right, n, confidence=0.95):
+    """Wilson's interval for a share: (low, high)."""
+    interval = stats.binomtest(int(right), int(n)).proportion_ci(confidence, method="wilson")
+    return interval.low, interval.high
+
+
+def mean_interval(values, confidence=0.95, seed=0):
+    """Bootstrap interval of the mean over clips: (low, high)."""
+    values = np.asarray(values, float)
+    result = stats.bootstrap(
+        (values,), np.mean, confidence_level=confidence, n_resamples=1000, method="percentile",
+        rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
