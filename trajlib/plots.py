@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from trajlib import FAMILIES
 
@@ -37,7 +38,11 @@ class Picture(Figure):
     """A Figure that shows itself in a notebook whichever backend is active, once, and never twice."""
 
     def _repr_png_(self):
-        return png(self)
+        """256 colours: a third of the bytes, and notebooks have a budget."""
+        file = io.BytesIO()
+        with Image.open(io.BytesIO(png(self))) as full:
+            full.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+        return file.getvalue()
 
 
 def png(figure, dpi=100):

@@ -32,7 +32,7 @@ def tokenizer(cfg, artifacts, watch=None):
         data = f"{cfg.tokenizer_recipe['steps'] * size:,} clips of world {SEEDS['train']}, each seen once"
         return _fit("tokenizer", cfg, artifacts, model, reconstruction_loss, batch, cfg.tokenizer_recipe, data, watch)
 
-    return train_or_load("tokenizer", artifacts, train)
+    return train_or_load("tokenizer", artifacts, train, torch.float16)
 
 
 def transformer(cfg, artifacts, watch=None):
@@ -47,7 +47,7 @@ def transformer(cfg, artifacts, watch=None):
         data = f"tokens of {len(tokens):,} clips of world {SEEDS['train']}"
         return _fit("transformer", cfg, artifacts, model, masked_loss, batch, cfg.transformer_recipe, data, watch)
 
-    return train_or_load("transformer", artifacts, train)
+    return train_or_load("transformer", artifacts, train, torch.float16)
 
 
 def simple_3dcnn(cfg, artifacts):
@@ -60,7 +60,7 @@ def simple_3dcnn(cfg, artifacts):
         data = f"{len(clips):,} labelled clips of world {SEEDS['train']}"
         return _fit("simple_3dcnn", cfg, artifacts, Simple3DCNN(), _pixel_loss, batch, cfg.cnn_recipe, data)
 
-    return train_or_load("simple_3dcnn", artifacts, train)
+    return train_or_load("simple_3dcnn", artifacts, train, torch.float16)
 
 
 def token_classifier(cfg, artifacts):
@@ -76,7 +76,7 @@ def token_classifier(cfg, artifacts):
         recipe = cfg.token_classifier_recipe
         return _fit("token_classifier", cfg, artifacts, model, classification_loss, batch, recipe, data)
 
-    return train_or_load("token_classifier", artifacts, train)
+    return train_or_load("token_classifier", artifacts, train, torch.float16)
 
 
 def encode_world(codec, split, n, batch_size=32):
