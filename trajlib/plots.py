@@ -102,19 +102,21 @@ def _draw_strip(ax, pictures, every, numbers=True):
 
 
 @styled
-def film_strip(videos, titles=None, every=2):
+def film_strip(videos, titles=None, every=2, width=WIDTH):
     """Clips as rows and their frames as columns (each `every`-th, numbered). Titles stand to the left."""
     pictures = as_pictures(videos)
-    columns = -(-pictures.shape[1] // every)
-    left = 0.12 * max((len(line) for title in titles or [""] for line in title.split("\n")), default=0) / 1.6
-    row = (WIDTH - left) / columns
-    fig = Picture(figsize=(WIDTH, len(pictures) * (row + 0.04) + 0.42), layout="constrained")
-    axes = np.atleast_1d(fig.subplots(len(pictures), 1))
-    for i, ax in enumerate(axes):
-        _draw_strip(ax, pictures[i], every, numbers=i == len(axes) - 1)
+    rows, columns = len(pictures), -(-pictures.shape[1] // every)
+    left = 0.1 + max((0.085 * len(title) for title in titles or []), default=0)  # inches, as all that follows
+    row, gap, below = (width - left - 0.1) / columns * pictures.shape[2] / pictures.shape[3], 0.06, 0.42
+    height = rows * (row + gap) + below
+    fig = Picture(figsize=(width, height))
+    for i in range(rows):
+        bottom = below + (rows - 1 - i) * (row + gap)
+        ax = fig.add_axes((left / width, bottom / height, (width - left - 0.1) / width, row / height))
+        _draw_strip(ax, pictures[i], every, numbers=i == rows - 1)
         if titles is not None:
             ax.set_ylabel(titles[i], rotation=0, ha="right", va="center", labelpad=6)
-    axes[-1].set_xlabel("frame")
+    ax.set_xlabel("frame")
     return fig
 
 
@@ -240,15 +242,18 @@ def shapes(motions):
 
 
 @styled
-def paths2d(tracks, columns=None):
+def paths2d(tracks, titles=None, columns=None):
     """Paths in the picture, one panel each, dots at their true size; v runs down, as in the picture."""
+    titles = titles or [track.family for track in tracks]
     columns = columns or len(tracks)
     rows = -(-len(tracks) // columns)
     fig = Picture(figsize=(WIDTH, rows * (WIDTH / columns + 0.2)), layout="constrained")
     axes = fig.subplots(rows, columns, squeeze=False).ravel()
-    for ax, track in zip(axes, tracks, strict=False):
+    for ax in axes[len(tracks) :]:
+        ax.set_visible(False)
+    for ax, track, title in zip(axes, tracks, titles, strict=False):
         _draw_path(ax, track)
-        ax.set_title(track.family)
+        ax.set_title(title)
     return fig
 
 

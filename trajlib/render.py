@@ -45,9 +45,10 @@ def area_below(x, y, radius):
 
     x, y = np.clip(x, -radius, radius), np.clip(y, -radius, radius)
     w = np.sqrt(radius**2 - y**2)
-    inner = np.clip(x, -w, w)
-    cut = integral(inner) - integral(-w) + y * (inner + w)  # where y cuts the strip
-    whole = 2 * (integral(np.minimum(x, -w)) + integral(np.maximum(x, w)) - integral(w))  # where it does not
+    # F rises, so F(min(x, w)) = min(F(x), F(w)): it is taken of the edges alone, never of each pixel
+    at_x, at_left, at_right = integral(x), integral(-w), integral(w)
+    cut = np.clip(at_x, at_left, at_right) - at_left + y * (np.clip(x, -w, w) + w)  # where y cuts the strip
+    whole = 2 * (np.minimum(at_x, at_left) + np.maximum(at_x, at_right) - at_right)  # where it does not
     return cut + np.where(y > 0, whole, 0)
 
 
