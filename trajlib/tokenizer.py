@@ -16,7 +16,7 @@ from trajlib.render import FRAMES, SIZE
 
 with warnings.catch_warnings():  # the library still calls torch.jit.script and torch.cuda.amp
     warnings.simplefilter("ignore", FutureWarning)
-    from magvit2_pytorch import VideoTokenizer
+    from magvit2_pytorch.magvit2_pytorch import SqueezeExcite, VideoTokenizer
 
 FOLD = "b c (t p) (h q) (w r) -> b (c p q r) t h w"
 UNFOLD = "b (c p q r) t h w -> b c (t p) (h q) (w r)"
@@ -36,9 +36,9 @@ class Tokenizer(nn.Module):
     Decoding sees token indices and nothing else.
     """
 
-    def __init__(self, levels=(8, 5, 5, 5), dim=32, layers=LAYERS, patch=(2, 4, 4)):
+    def __init__(self, levels=(8, 5, 5, 5), dim=32, layers=LAYERS, patch=(2, 4, 4), gate_bias=0.0):
         super().__init__()
-        self.config = {"levels": levels, "dim": dim, "layers": layers, "patch": patch}
+        self.config = {"levels": levels, "dim": dim, "layers": layers, "patch": patch, "gate_bias": gate_bias}
         self.codebook_size = math.prod(levels)
         self.patch = dict(zip("pqr", patch, strict=True))
         self.net = VideoTokenizer(
@@ -57,6 +57,9 @@ class Tokenizer(nn.Module):
         for part in self.net.modules():
             if isinstance(part, nn.Conv3d):
                 part.to(memory_format=torch.channels_last_3d)  # backward runs twice as fast on a CPU
+            if isinstance(part, SqueezeExcite):
+                # the library starts every residual branch shut, at sigmoid(-10), and training hardly opens it
+                nn.init.constant_(part.net[-2].bias, gate_bias)
         halvings = sum(layer[0] == "compress_space" for layer in layers)
         side = SIZE // patch[1] // 2**halvings
         self.grid = (FRAMES // patch[0] // self.net.time_downsample_factor, side, side)  # (t, h, w)
