@@ -1,0 +1,355 @@
+"""Every claim of `magvit_comparison.md`, the analysis this course grew from, and the papers' claims that we test.
+
+A claim names the figures that decide it and a rule that reads them. So a verdict follows from the results file, from a
+check of the library in notebook 09, or from a paper that is cited; where a number decides, no verdict is written down.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from trajlib.report import MISSING, Evidence, beside, notebook_link, with_interval
+
+VERDICTS = ("confirmed", "refuted", "corrected", "undecided", MISSING, "not yet tested")
+MAGVIT = "MAGVIT, CVPR 2023, arXiv 2212.05199"
+MAGVIT2 = "MAGVIT-v2, ICLR 2024, arXiv 2310.05737"
+FSQ = "FSQ, arXiv 2309.15505"
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`said` in our words; `where` it stands; `figures` that decide, in the order in which `rule` takes them.
+
+    Without a rule it is not tested yet, and `by` names the notebook that will. `note` says what is right, and whence.
+    """
+
+    said: str
+    where: str
+    figures: tuple[str, ...] = ()
+    rule: Callable[..., str] | None = None
+    note: str = ""
+    by: str = ""
+
+
+def verdict(claim: Claim, evidence: Evidence) -> str:
+    """One of `VERDICTS`."""
+    if claim.rule is None:
+        return "not yet tested"
+    if any(name not in evidence for name in claim.figures):
+        return MISSING
+    return claim.rule(*(evidence[name] for name in claim.figures))
+
+
+# ---- rules: entries of the results file -> a verdict ----
+
+
+def bounds(entry: Entry) -> tuple[float, float]:
+    """The interval of a figure; without one, the figure twice."""
+    return tuple(entry["interval"] or (entry["value"], entry["value"]))
+
+
+def _decide(low: float, high: float, otherwise: str = "refuted") -> str:
+    """Whether a quantity known to lie in [low, high] is positive."""
+    return "confirmed" if low > 0 else otherwise if high <= 0 else "undecided"
+
+
+def above(bound: float) -> Callable[[Entry], str]:
+    """The whole interval lies above `bound`."""
+    return lambda e: _decide(bounds(e)[0] - bound, bounds(e)[1] - bound)
+
+
+def below(bound: float) -> Callable[[Entry], str]:
+    return lambda e: _decide(bound - bounds(e)[1], bound - bounds(e)[0])
+
+
+def above_baseline(e: Entry) -> str:
+    """The whole interval lies above the figure's own baseline."""
+    return MISSING if e["baseline"] is None else above(e["baseline"])(e)
+
+
+def higher(a: Entry, b: Entry, margin: float = 0.0) -> str:
+    """a > b - margin, by intervals that do not overlap."""
+    (a_low, a_high), (b_low, b_high) = bounds(a), bounds(b)
+    return _decide(a_low - b_high + margin, a_high - b_low + margin)
+
+
+def lower(a: Entry, b: Entry) -> str:
+    return higher(b, a)
+
+
+def costs_at_most(margin: float) -> Callable[[Entry, Entry], str]:
+    """a is at most `margin` below b."""
+    return lambda a, b: higher(a, b, margin)
+
+
+def exactly(value: float, otherwise: str = "corrected") -> Callable[[Entry], str]:
+    """The figure is `value`, or `value` lies in its interval."""
+    return lambda e: "confirmed" if bounds(e)[0] <= value <= bounds(e)[1] else otherwise
+
+
+def share_of_ceiling(least: float) -> Callable[[Entry], str]:
+    return lambda e: MISSING if not e["ceiling"] else _decide(*(2 * [e["value"] / e["ceiling"] - least]))
+
+
+def only_chance(chance: float, slack: float) -> Callable[[Entry], str]:
+    """What was said to tell the class tells nothing: that corrects the claim."""
+    return lambda e: "corrected" if abs(e["value"] - chance) <= slack else "undecided"
+
+
+def holds(e: Entry, otherwise: str = "corrected") -> str:
+    """A check came out true."""
+    return "confirmed" if e["value"] else otherwise
+
+
+def is_so(*_: Entry) -> str:
+    """By the paper that the note cites."""
+    return "confirmed"
+
+
+def is_otherwise(*_: Entry) -> str:
+    """By the paper that the note cites, and the figures beside it."""
+    return "corrected"
+
+
+# ---- the claims ----
+
+SUMMARY, WHAT, FEATURES = "Executive Summary", "What MAGVIT Actually Is", "MAGVIT Key Features"
+EXPERIMENT, LIBRARY, SHORT = "What We Actually Implemented", "Installed Library", "Key Differences"
+WHY, WITHOUT, INCLUDES = "What MAGVIT Would Provide", "Why We Achieved 92.5 %", "What the Library Includes"
+RECIPE, END, GOALS = "What We Would Need to Add", "Conclusion", "The experiment's goals"
+
+CLAIMS = (
+    # -- what MAGVIT is
+    Claim("MAGVIT is a masked generative video transformer, Google Research, 2023", WHAT, (), is_so, MAGVIT),
+    Claim(
+        "it encodes video into discrete tokens by vector quantization with a learned codebook", WHAT, (), is_so,
+        "MAGVIT, section 3.1; our tokenizer rounds to a fixed grid instead (FSQ)",
+    ),
+    Claim(
+        "it compresses in space and in time", WHAT, (), is_so,
+        "MAGVIT: 16×128×128 pixels become 4×16×16 tokens; ours: 16×64×64 become 8×4×4",
+    ),
+    Claim(
+        "typically by 16×16×2 = 512 times", WHAT, (), is_otherwise,
+        "MAGVIT: a stride of 4×8×8 = 256 positions a token; its appendix D.1 counts 614.4 times in bits",
+    ),
+    Claim(
+        "the transformer works on tokens, and they can be predicted from one another", WHAT,
+        ("transformer bits per token", "transformer unigram bits"), lower,
+        "fewer bits per hidden token than token frequencies alone allow",
+    ),
+    Claim("it is trained by masked prediction, like BERT", WHAT, (), is_so, "MAGVIT, section 3.2"),
+    Claim(
+        "its attention runs both ways through space and time", WHAT, ("check/attention both ways",), holds,
+        "checked above: a change of the last token moves the prediction of the first",
+    ),
+    Claim("training has two stages, the tokenizer and then the transformer", WHAT, (), is_so, "MAGVIT; 02 and 05"),
+    Claim(
+        "a third training phase generates videos", WHAT, (), is_otherwise,
+        "generation is decoding; nothing is trained",
+    ),
+    Claim(
+        "its codebook has 262,144 entries", FEATURES, (), is_otherwise,
+        "MAGVIT: 1,024. 262,144 = 2^18 is MAGVIT-v2's, with lookup-free quantization",
+    ),
+    Claim(
+        "reconstruction reaches a PSNR above 30 dB in the paper", FEATURES, (), is_otherwise,
+        "MAGVIT, table 14: 22.0 dB on UCF-101, the largest model",
+    ),
+    Claim("a tokenizer of this kind exceeds 30 dB on our clips", FEATURES, ("tokenizer psnr",), above(30)),
+    Claim(
+        "30 dB is near-perfect", FEATURES, ("world/blank psnr", "tokenizer position error median"), is_otherwise,
+        "on white paper a frame with no dot has almost as much: judge by where the dot is",
+    ),
+    Claim(
+        "it generates videos of the class it is asked for", FEATURES, ("generation class agreement",), above_baseline,
+        "judged by an independent 3D CNN, against samples made without a class",
+    ),
+    Claim("the videos are novel, not remembered", FEATURES, by="06_generation"),
+    Claim(
+        "it generates autoregressively", FEATURES, ("check/decoding passes",), is_otherwise,
+        "MAGVIT, section 3.2 and table 6: it does not, which is its point; all tokens in about 12 parallel passes",
+    ),
+    Claim(
+        "75 % of the tokens are masked in training", FEATURES, ("check/mean share masked",), is_otherwise,
+        "the share is drawn anew for each clip from a cosine schedule; its mean is 2/π",
+    ),
+    # -- the experiment and its library
+    Claim(
+        "the experiment held no MAGVIT: no tokenizer, codebook, quantization or transformer", SUMMARY, (), is_so,
+        "its public repository (mkn9/liquid_mono_to_3d) says the same in its own history",
+    ),
+    Claim(
+        "magvit2-pytorch is the real MAGVIT of the paper", LIBRARY, ("check/MagViT2 has parameters",), holds,
+        "an independent version of MAGVIT-v2's tokenizer; its class MagViT2 is an empty shell, no transformer",
+    ),
+    Claim(
+        "VideoTokenizer takes image_size=(64, 64)", LIBRARY, ("check/tuple image_size works",), holds,
+        "an int; a tuple is accepted, and fails when the first video comes",
+    ),
+    Claim(
+        "the layers shown there (three residual ones) compress", LIBRARY, ("check/residual layers compress",), holds,
+        "they give one code per pixel; `compress_space` and `compress_time` layers do it",
+    ),
+    Claim(
+        "videos go in as (batch, time, channels, height, width)", LIBRARY,
+        ("check/time before channels works",), holds, "(batch, channels, time, height, width)",
+    ),
+    Claim(
+        "encode returns (codes, loss)", LIBRARY, ("check/encode returns codes",), holds,
+        "one tensor of floats, not quantized; unpacking it splits a batch of two. Codes come from `tokenize`",
+    ),
+    Claim(
+        "decode takes the codes", LIBRARY, ("check/decode takes codes",), holds,
+        "it takes quantized vectors; `decode_from_code_indices` takes codes",
+    ),
+    Claim("it has lookup-free and finite scalar quantization", INCLUDES, ("check/has LFQ and FSQ",), holds),
+    Claim(
+        "it has vector quantization with a learned codebook", INCLUDES, ("check/has a learned codebook",), holds,
+        "only LFQ and FSQ, whose codebooks are fixed",
+    ),
+    Claim("it has a commitment loss and an entropy loss", INCLUDES, ("check/has LFQ losses",), holds, "for LFQ only"),
+    Claim(
+        "it has a multi-scale discriminator over time", INCLUDES, ("check/has a multi-scale discriminator",), holds,
+        "one that looks at single frames; multi-scale ones are to be brought along",
+    ),
+    Claim(
+        "it has a VGG perceptual loss", INCLUDES, ("check/has VGG loss",), holds,
+        "version 0.5.1 runs it with dropout on",
+    ),
+    Claim("it has flash attention", INCLUDES, ("check/has flash attention",), holds),
+    Claim("it has a gradient penalty", INCLUDES, ("check/has gradient penalty",), holds),
+    Claim("it can encode the first frame on its own", INCLUDES, ("check/has separate first frame",), holds),
+    Claim("it trains in mixed precision", INCLUDES, ("check/has mixed precision",), holds, "through accelerate"),
+    Claim("the discriminator makes reconstructions more realistic", INCLUDES, by="02_tokenizer_training"),
+    Claim("the perceptual loss keeps what a clip means", INCLUDES, by="02_tokenizer_training"),
+    Claim("flash attention makes it faster", INCLUDES, by="02_tokenizer_training"),
+    Claim("gradient penalty, first-frame encoding and mixed precision help", INCLUDES, by="02_tokenizer_training"),
+    # -- the table of differences
+    Claim(
+        "MAGVIT is large, the 3D CNN small", SHORT, ("check/transformer parameters", "check/3D CNN parameters"), is_so,
+        "MAGVIT: 128 to 464 million with the tokenizer; for one dot less is enough",
+    ),
+    # -- what MAGVIT would provide
+    Claim(
+        "196,608 values become 512 times fewer: 384 tokens", WHY, ("check/tokens per clip",), exactly(384),
+        "512 counts positions, not colour values: 16·64·64 / 512",
+    ),
+    Claim("512 times fewer positions", WHY, ("compression positions",), exactly(512)),
+    Claim(
+        "so the representation is 512 times smaller", WHY, ("compression bits",), exactly(512),
+        "size is bits, and a token is about ten of them",
+    ),
+    Claim(
+        "it is more efficient than raw pixels, for the same quality", WHY, by="03_reconstruction_analysis",
+        note="raw pixels are no rival: real codecs at equal bits are",
+    ),
+    Claim("the codes are learned features of motion", WHY, by="04_codebook_explorer"),
+    Claim("codebook entries stand for common patterns of motion", WHY, by="04_codebook_explorer"),
+    Claim(
+        "it creates new trajectories: samples obey the asked equation", WHY,
+        ("generation physics agreement",), above_baseline,
+    ),
+    Claim("samples hold one whole dot, like real clips", WHY, ("generation dot present",), above(0.9)),
+    Claim("tokens generalize better", WHY, by="07_classification", note="curves over few labels"),
+    Claim(
+        "tokens are robust, invariant to small variations of pixels", WHY,
+        by="07_classification", note="damaged clips",
+    ),
+    Claim("tokens hold the meaning of a motion", WHY, by="04_codebook_explorer"),
+    # -- 92.5 %
+    Claim(
+        "the 3D CNN knows 92.5 % of the clips", WITHOUT, ("simple_3dcnn accuracy", "check/37 of 40"),
+        lambda cnn, _: exactly(0.925)(cnn),
+        "that was the best epoch on 40 clips; the interval of 37 right out of 40 is shown second",
+    ),
+    Claim(
+        "the 3D CNN is sufficient for this task", WITHOUT, ("simple_3dcnn accuracy", "oracle accuracy test"),
+        costs_at_most(0.01), "against what geometry alone can know",
+    ),
+    Claim(
+        "its success rests on distinctive patterns of motion", WITHOUT,
+        ("world/cheat/path length in space (mean speed)",), only_chance(0.25, 0.03),
+        "there, speed and turns gave the class away; here they tell nothing, and the 3D CNN's figure is of this set",
+    ),
+    Claim(
+        "even dots clipped to the corners keep the pattern", WITHOUT, ("check/dots inside the picture",), is_otherwise,
+        "a dot at the border has lost its path; here the whole dot is inside every frame",
+    ),
+    Claim(
+        "200 clips are enough because the task is easy", WITHOUT,
+        by="07_classification", note="curves over few labels",
+    ),
+    Claim("tokens reach more than 95 %", WITHOUT, ("token_classifier accuracy",), above(0.95)),
+    Claim(
+        "tokens handle the complexity of the real world better", WITHOUT,
+        by="07_classification", note="damaged clips",
+    ),
+    Claim(
+        "tokens allow generation, not only classification", WITHOUT, ("generation class agreement",), above_baseline,
+        "with a transformer on top: the tokenizer alone generates nothing",
+    ),
+    # -- what would need to be added
+    Claim(
+        "decode(encode(video)) and a squared error train the tokenizer", RECIPE, ("check/encode returns codes",), holds,
+        "the library's encode does not quantize unless asked: this loop trains an autoencoder without codes",
+    ),
+    Claim("a codebook of 512 is enough for this task", RECIPE, by="02_tokenizer_training"),
+    Claim(
+        "a classifier on tokens reads the tokens", RECIPE,
+        ("token_classifier accuracy", "token_classifier shuffled accuracy"), higher,
+        "with tokens shuffled between clips it must fall to chance",
+    ),
+    Claim(
+        "tokens instead of pixels raise the accuracy, 92.5 % to 95–98 %", END,
+        ("token_classifier accuracy", "simple_3dcnn accuracy"), higher, "the same labelled clips, the same test clips",
+    ),
+    Claim("the folder's name promised I3D; it would be a strong rival", END, by="07_classification"),
+    Claim("the folder's name promised a language model; there were template texts", END, by="08_language"),
+    # -- the goals behind it
+    Claim("the motion can be classified from images at more than 95 %", GOALS, ("simple_3dcnn accuracy",), above(0.95)),
+    Claim("the next 4 to 8 frames can be forecast", GOALS, by="06_generation"),
+    Claim("the equation of the motion can be recovered", GOALS, by="07_classification"),
+    Claim("the motion can be described in words", GOALS, by="08_language"),
+    Claim(
+        "a mean PSNR of 24.99 dB shows that the tokenizer works", "Later, in its repository", ("world/blank psnr",),
+        below(24.99), "a frame with no dot at all has more",
+    ),
+    # -- papers
+    Claim("a codebook of about a thousand is enough for 30 dB", MAGVIT, ("tokenizer psnr",), above(30)),
+    Claim("practically every code is in use", FSQ, ("tokenizer codes used",), share_of_ceiling(0.99), "more than 99 %"),
+    Claim("12 decoding steps are enough", MAGVIT, by="06_generation"),
+    Claim("the cosine schedule is the best one", MAGVIT, by="06_generation"),
+    Claim("one model learns ten tasks (COMMIT)", MAGVIT, by="05_masked_transformer"),
+    Claim("masked decoding beats autoregression, and is faster", MAGVIT, by="06_generation"),
+    Claim(
+        "reading tokens instead of pixels costs a classifier about a point", MAGVIT2,
+        ("token_classifier accuracy", "simple_3dcnn accuracy"), costs_at_most(0.02), "at most two points here",
+    ),
+    Claim(
+        "lookup-free quantization beats vector quantization for large codebooks", MAGVIT2,
+        by="02_tokenizer_training",
+    ),
+    Claim("tokens beat video codecs at equal bits", MAGVIT2, by="03_reconstruction_analysis"),
+)  # fmt: skip
+
+
+def table(claims: list[Claim], evidence: Evidence) -> str:
+    """Markdown, one row per claim: verdict, figures with their floors and ceilings, where it is shown."""
+    lines = ["| claim | verdict | figures | shown in |", "|---|---|---|---|"]
+    for claim in claims:
+        shown = [name for name in claim.figures if name in evidence]
+        figures = "<br>".join(_figure(name, evidence[name]) for name in shown)
+        stems = sorted({evidence[name]["notebook"] for name in shown} | ({claim.by} if claim.by else set()))
+        said = claim.said + (f"<br>*{claim.note}*" if claim.note else "")
+        links = ", ".join(f"{stem[:2]}, to come" if stem == claim.by else notebook_link(stem) for stem in stems)
+        lines.append(f"| {said} | **{verdict(claim, evidence)}** | {figures} | {links} |")
+    return "\n".join(lines)
+
+
+def _figure(name: str, entry: Entry) -> str:
+    text = f"{name.removeprefix('check/')}: {with_interval(name, entry)}"
+    words = {"baseline": "floor", "ceiling": "ceiling"}
+    return "; ".join([text, *(beside(name, entry, key, words[key]) for key in words if entry.get(key) is not None)])

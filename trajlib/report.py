@@ -1,0 +1,114 @@
+"""The headline figures and how figures are spelt: what notebook 09 and the README both show, from the results file."""
+
+from typing import Any, NamedTuple
+
+from trajlib import pretrained
+
+Evidence = dict[str, dict[str, Any]]  # what `pretrained.results` returns: {name of a figure: its entry}
+SHARES = ("accuracy", "agreement", "present", "oracle", "cheat")  # such figures are shares, spelt in per cent
+MISSING = "not yet measured"
+
+
+class Row(NamedTuple):
+    """One line of the headline table."""
+
+    asks: str
+    figure: str  # its name in the results file
+    floor: str  # what its baseline is
+    ceiling: str  # what its ceiling is
+
+
+HEADLINE = {
+    "The clips": [
+        Row("class known from geometry alone", "world/oracle", "chance", "every clip"),
+        Row("class guessed from mean speed", "world/cheat/path length in space (mean speed)", "chance", ""),
+    ],
+    "Tokenizer": [
+        Row("PSNR", "tokenizer psnr", "blank frame", "8-bit rounding"),
+        Row("PSNR where the dot is", "tokenizer foreground psnr", "blank frame", ""),
+        Row("error of the dot's place, median", "tokenizer position error median", "another clip's dot", "no error"),
+        Row("the same, 99th percentile", "tokenizer position error p99", "another clip's dot", "no error"),
+        Row("frames in which the dot is there", "tokenizer dot present", "blank frame", "every frame"),
+        Row("codes used", "tokenizer codes used", "", "the codebook"),
+        Row("fewer positions than pixels", "compression positions", "", ""),
+        Row("fewer bits than raw video", "compression bits", "", ""),
+    ],
+    "Generation": [
+        Row("bits to predict a hidden token", "transformer bits per token", "token frequencies", ""),
+        Row("samples judged to be of the asked class", "generation class agreement", "no class given", "real clips"),
+        Row("samples that obey the class's equation", "generation physics agreement", "no class given", "real clips"),
+        Row("samples with the dot in every frame", "generation dot present", "", "real clips"),
+    ],
+    "Classification": [
+        Row("3D CNN on pixels", "simple_3dcnn accuracy", "chance", "oracle"),
+        Row("transformer on tokens", "token_classifier accuracy", "chance", "oracle"),
+        Row("the same, tokens shuffled between clips", "token_classifier shuffled accuracy", "chance", ""),
+        Row("bag of tokens, no order", "bag of tokens accuracy", "chance", "oracle"),
+        Row("mean frame, no time", "mean frame accuracy", "chance", "oracle"),
+    ],
+}
+
+
+def number(name: str, entry: dict[str, Any], value: Any = None) -> str:
+    """The figure `name` in words of its own kind: "93.1 %", "38.20 dB", "1,000"; `value` instead of its value."""
+    value = entry["value"] if value is None else value
+    if isinstance(value, bool | str):
+        return str(value)
+    if not entry["unit"] and any(word in name for word in SHARES):
+        return f"{100 * value:.1f} %"
+    if isinstance(value, int):
+        return f"{value:,} {entry['unit']}".strip()
+    return f"{value:,.2f} {entry['unit']}".strip() if abs(value) < 100 else f"{value:,.0f} {entry['unit']}".strip()
+
+
+def with_interval(name: str, entry: dict[str, Any]) -> str:
+    """The figure, its 95 % interval and the number of things it is of."""
+    text = number(name, entry)
+    if entry["interval"]:
+        low, high = (number(name, entry, bound) for bound in entry["interval"])
+        text += f" ({low.split()[0]} to {high})"
+    return text if entry["n"] == 1 else f"{text}, n = {entry['n']:,}"
+
+
+def beside(name: str, entry: dict[str, Any], key: str, what: str = "") -> str:
+    """The "baseline" or "ceiling" of a figure with what it is; a dash where there is none."""
+    if entry.get(key) is None:
+        return "–"
+    return f"{what}: {number(name, entry, entry[key])}" if what else number(name, entry, entry[key])
+
+
+def notebook_link(stem: str, folder: str = "") -> str:
+    """Markdown: the notebook's number, linked."""
+    return f"[{stem[:2]}]({folder}{stem}.ipynb)"
+
+
+def headline(evidence: Evidence, folder: str = "") -> str:
+    """The headline table in Markdown; `folder` is where its links find the notebooks. Rows without figures say so."""
+    lines = ["| | figure (95 % interval) | floor | ceiling | shown in |", "|---|---|---|---|---|"]
+    for group, rows in HEADLINE.items():
+        lines.append(f"| **{group}** | | | | |")
+        for row in rows:
+            entry = evidence.get(row.figure)
+            if entry is None:
+                lines.append(f"| {row.asks} | {MISSING} | | | |")
+                continue
+            cells = (
+                row.asks,
+                with_interval(row.figure, entry),
+                beside(row.figure, entry, "baseline", row.floor),
+                beside(row.figure, entry, "ceiling", row.ceiling),
+                notebook_link(entry["notebook"], folder),
+            )
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+MARKS = ("<!-- results -->", "<!-- end of results -->")
+
+
+def fill(readme: str, evidence: Evidence | None = None) -> str:
+    """The README's text with the table between its two marks made anew; from the shipped figures by default."""
+    before, rest = readme.split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    table = headline(pretrained.results(pretrained.SHIPPED) if evidence is None else evidence, "notebooks/")
+    return f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}"
