@@ -26,8 +26,8 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 from trajlib import pages, pretrained, stamps
+from trajlib.config import PROFILES
 
-PROFILES = ("full", "smoke")
 DEFAULTS = {"PROFILE": "full", "ARTIFACTS": "shipped"}
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 PATTERN = "[0-9][0-9]_*.ipynb"
