@@ -22,6 +22,11 @@ class Profile:
     samples: int = 400  # 05: generated clips, a quarter for each class
     tokenizer: dict[str, Any] = None  # arguments of Tokenizer
     tokenizer_batch: int = 8  # clips in a step
+    validation_clips: int = 128  # 02: clips for looking inside
+    overfit: dict[str, Any] = None  # 02: the little tokenizer that learns a handful of clips by heart
+    overfit_clips: int = 2
+    overfit_steps: int = 120
+    ssim_clips: int = 100  # 03: clips for structural similarity, which is slow
     tokenizer_recipe: dict[str, Any] = None  # arguments of training.fit
     transformer: dict[str, Any] = None
     transformer_clips: int = 6000  # clips whose tokens the transformer is trained on
@@ -38,6 +43,7 @@ class Profile:
 PROFILES = {
     "full": Profile(
         "full",
+        overfit={"dim": 32, "layers": TINY_LAYERS},
         tokenizer={},
         tokenizer_recipe=TOKENIZER,
         transformer={},
@@ -52,6 +58,10 @@ PROFILES = {
         test_clips=16,
         samples=8,
         tokenizer={"dim": 16, "layers": TINY_LAYERS},
+        validation_clips=16,
+        overfit={"dim": 16, "layers": TINY_LAYERS},
+        overfit_steps=20,
+        ssim_clips=8,
         tokenizer_batch=4,
         tokenizer_recipe=TOKENIZER | {"steps": 16, "lines": 2},
         transformer={"dim": 32, "depth": 2, "heads": 2},
