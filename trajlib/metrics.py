@@ -74,3 +74,20 @@ def mean_interval(values, confidence=0.95, seed=0):
         rng=np.random.default_rng(seed),
     )  # fmt: skip
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def shape_moments(pictures, order=5):
+    """What shape it is, wherever it lies and however it is turned: (n, h, w) darkness -> (n, 21).
+
+    Central moments without their signs, along the picture's own axes, in its own unit of length; then that unit, the
+    total and the largest darkness.
+    """
+    v, u = np.mgrid[: pictures.shape[1], : pictures.shape[2]].astype(np.float32)
+    mass = pictures / pictures.sum((1, 2), keepdims=True)
+    u, v = (w - (mass * w).sum((1, 2), keepdims=True) for w in (u, v))  # (n, h, w) about the centre
+    uu, uv, vv = ((mass * w).sum((1, 2), keepdims=True) for w in (u * u, u * v, v * v))
+    angle, unit = np.arctan2(2 * uv, uu - vv) / 2, np.sqrt(uu + vv)
+    u, v = (u * np.cos(angle) + v * np.sin(angle)) / unit, (v * np.cos(angle) - u * np.sin(angle)) / unit
+    powers = [(i, j) for i in range(order + 1) for j in range(order + 1 - i) if i + j >= 2]
+    found = [np.abs((mass * u**i * v**j).sum((1, 2))) for i, j in powers]
+    return np.stack([*found, unit[:, 0, 0], pictures.sum((1, 2)), pictures.max((1, 2))], 1)

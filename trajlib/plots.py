@@ -365,3 +365,25 @@ def _draw_scene(ax, clip):
     ax.set_aspect("equal")
     ax.set_axis_off()
     ax.set_title("curve and camera in space")
+
+
+# ---- models ----
+
+
+@styled
+def confusions(tables):
+    """{name: (4, 4) counts, true family by predicted family}, side by side; each row in per cent of its family."""
+    fig = Picture(figsize=(WIDTH, 3.4), layout="constrained")
+    axes = np.atleast_1d(fig.subplots(1, len(tables), sharey=True))
+    for ax, (name, table) in zip(axes, tables.items(), strict=True):
+        share = 100 * table / np.maximum(1, table.sum(1, keepdims=True))
+        ax.imshow(share, cmap="Blues", vmin=0, vmax=100)
+        for (row, column), value in np.ndenumerate(share):
+            ax.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 60 else "black")
+        ax.set(
+            title=name, xlabel="predicted", xticks=range(4), xticklabels=FAMILIES, yticks=range(4), yticklabels=FAMILIES
+        )
+        ax.spines[:].set_visible(False)
+        ax.tick_params(length=0)
+    axes[0].set_ylabel("true family, rows in %")
+    return fig
