@@ -26,6 +26,7 @@ class Profile:
     overfit: dict[str, Any] = None  # 02: the little tokenizer that learns a handful of clips by heart
     overfit_clips: int = 2
     overfit_steps: int = 120
+    lazy_clips: int = 200  # 03: clips for the decoders that cheat
     ssim_clips: int = 100  # 03: clips for structural similarity, which is slow
     tokenizer_recipe: dict[str, Any] = None  # arguments of training.fit
     transformer: dict[str, Any] = None
@@ -61,6 +62,7 @@ PROFILES = {
         validation_clips=16,
         overfit={"dim": 16, "layers": TINY_LAYERS},
         overfit_steps=20,
+        lazy_clips=16,
         ssim_clips=8,
         tokenizer_batch=4,
         tokenizer_recipe=TOKENIZER | {"steps": 16, "lines": 2},
