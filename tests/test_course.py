@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from course_notebooks import write
 
-from trajlib import __main__, course, pretrained, stamps
+from trajlib import __main__, course, pretrained, report, stamps
 from trajlib.course import Options, UsageError
 
 MAKES = """\
@@ -308,6 +308,18 @@ def test_update_writes_clean_stamped_notebooks_and_merges_figures(tmp_path, ship
     before = {p: p.read_bytes() for p in folder.iterdir()}
     run(folder, tmp_path / "out", update=True)
     assert {p: p.read_bytes() for p in folder.iterdir()} == before, "two runs of the same thing differ"
+
+
+def test_update_fills_the_readme(tmp_path, shipped):
+    folder = tmp_path / "nb"
+    write(folder, "01_makes", MAKES)
+    readme = tmp_path / "README.md"
+    readme.write_text("\n".join(["before", *report.MARKS, "after"]))
+    assert run(folder, tmp_path / "out", update=True)[0] == 0
+    text = readme.read_text()
+    assert report.headline(pretrained.results(shipped)) in text
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter")
 
 
 def test_a_failing_update_writes_nothing(tmp_path, shipped):

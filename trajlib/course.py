@@ -25,7 +25,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-from trajlib import pages, pretrained, stamps
+from trajlib import pages, pretrained, report, stamps
 from trajlib.config import PROFILES
 
 DEFAULTS = {"PROFILE": "full", "ARTIFACTS": "shipped"}
@@ -441,6 +441,16 @@ def update(options: Options, notebooks: list[Path], fresh: dict[str, Any]) -> No
         nb = stamps.scrub(nbformat.read(options.out / notebook.name, 4))
         nb.metadata["trajlib"] = stamps.stamp(nb, options.profile)
         pretrained.write_atomic(notebook, (nbformat.writes(nb).rstrip("\n") + "\n").encode())
+        _write_overview(nb, options.notebooks / "overview.png")
+    readme = options.notebooks.parent / "README.md"
+    if readme.exists() and report.MARKS[0] in readme.read_text(encoding="utf-8"):
+        pretrained.write_atomic(readme, report.fill(readme.read_text(encoding="utf-8")).encode())
+
+
+def _write_overview(nb: nbformat.NotebookNode, file: Path) -> None:
+    """The figure of the cell tagged `overview`, if `nb` has one, as the picture that the README shows."""
+    for picture in report.overviews(nb):
+        pretrained.write_atomic(file, picture)
 
 
 def _clock(seconds: float) -> str:

@@ -1,6 +1,9 @@
 """The headline figures and how figures are spelt: what notebook 09 and the README both show, from the results file."""
 
+import base64
 from typing import Any, NamedTuple
+
+import nbformat
 
 from trajlib import pretrained
 
@@ -112,3 +115,10 @@ def fill(readme: str, evidence: Evidence | None = None) -> str:
     _, after = rest.split(MARKS[1])
     table = headline(pretrained.results(pretrained.SHIPPED) if evidence is None else evidence, "notebooks/")
     return f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}"
+
+
+def overviews(nb: nbformat.NotebookNode) -> list[bytes]:
+    """The pictures in the cells tagged `overview`, as PNG: the README shows one."""
+    cells = [cell for cell in nb.cells if "overview" in cell.metadata.get("tags", [])]
+    data = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    return [base64.b64decode(d["image/png"]) for d in data if "image/png" in d]

@@ -1,0 +1,91 @@
+"""The README says what the results file says, links to what is there, and shows what notebook 00 draws."""
+
+import re
+
+import nbformat
+import pytest
+
+from trajlib import course, pretrained, report
+
+ROOT = course.NOTEBOOKS.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+OVERVIEW = course.NOTEBOOKS / "overview.png"
+
+
+def test_headline_table_is_made_from_the_shipped_figures():
+    assert report.fill(README) == README, "stale: python -m trajlib run --update"
+
+
+def test_each_number_of_the_table_is_a_shipped_figure_rounded():
+    """By another way than the code that made the table: the first number of each row against the file."""
+    figures = pretrained.results(pretrained.SHIPPED)
+    lines = dict(re.findall(r"^\| ([^|*]+) \| ([^|]+) \|", README, re.MULTILINE))
+    for row in (row for rows in report.HEADLINE.values() for row in rows if row.figure in figures):
+        said, share = re.match(r"([-\d.,]+)( %)?", lines[row.asks]).groups()
+        decimals = len(said.partition(".")[2])
+        value = figures[row.figure]["value"] * (100 if share else 1)
+        assert float(said.replace(",", "")) == pytest.approx(value, abs=0.500001 * 10**-decimals), row.asks
+
+
+def test_every_link_leads_somewhere():
+    targets = re.findall(r"\]\(([^)]+)\)", README)
+    assert targets != []
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_notebooks_named_are_there():
+    named = set(re.findall(r"notebooks/(\w+\.ipynb)", README))
+    assert named == {path.name for path in course.NOTEBOOKS.glob(course.PATTERN)}
+
+
+def test_picture_is_the_one_that_notebook_00_draws():
+    nb = nbformat.read(course.NOTEBOOKS / "00_start_here.ipynb", 4)
+    assert report.overviews(nb) == [OVERVIEW.read_bytes()]
+    assert OVERVIEW.stat().st_size <= 100_000
+
+
+def test_the_two_commands_are_the_ones_that_ci_runs():
+    run, test = (re.search(rf"<!-- {word} -->\n```bash\n(.+)\n```", README)[1] for word in ("run", "test"))
+    assert run.endswith("-m trajlib run")
+    assert test in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+ENTRY = {"value": 0.9312, "interval": [0.91, 0.95], "baseline": 0.25, "ceiling": None, "n": 1000, "unit": ""}
+ENTRY |= {"notebook": "07_classification"}
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "text"),
+    [
+        ("x accuracy", ENTRY, "93.1 % (91.0 to 95.0 %), n = 1,000"),
+        ("tokenizer psnr", ENTRY | {"value": 38.0, "interval": None, "unit": "dB"}, "38.00 dB, n = 1,000"),
+        ("codes", ENTRY | {"value": 1234, "interval": None, "n": 1}, "1,234"),
+        ("bits", ENTRY | {"value": 1233.1, "interval": None, "n": 1}, "1,233"),
+        ("check/it is so", ENTRY | {"value": True, "interval": None, "n": 1}, "True"),
+    ],
+)
+def test_figures_are_spelt_by_kind(name, entry, text):
+    assert report.with_interval(name, entry) == text
+
+
+def test_table_without_figures_says_so_and_with_one_shows_it():
+    empty = report.headline({})
+    assert empty.count(report.MISSING) == sum(len(rows) for rows in report.HEADLINE.values())
+    one = report.headline({"simple_3dcnn accuracy": ENTRY}, "notebooks/")
+    assert "| 93.1 % (91.0 to 95.0 %), n = 1,000 | chance: 25.0 % | – | [07](notebooks/07_class" in one
+
+
+def test_fill_changes_the_table_and_nothing_else():
+    text = f"before\n{report.MARKS[0]}\nold\n{report.MARKS[1]}\nafter\n"
+    filled = report.fill(text, {})
+    assert filled.startswith("before\n")
+    assert filled.endswith("\nafter\n")
+    assert "old" not in filled
+    assert report.fill(filled, {}) == filled
+
+
+def test_overview_is_found_by_its_tag():
+    output = nbformat.v4.new_output("display_data", data={"image/png": "AAEC", "text/plain": "x"})
+    cell = nbformat.v4.new_code_cell("figure()", outputs=[output], metadata={"tags": ["overview"]})
+    other = nbformat.v4.new_code_cell("figure()", outputs=[output])
+    assert report.overviews(nbformat.v4.new_notebook(cells=[other, cell])) == [b"\x00\x01\x02"]
