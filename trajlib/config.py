@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # float32 throughout: on the CPUs measured, oneDNN's bf16 convolutions were slower (190 against 260 GFLOP/s)
-TOKENIZER = {"steps": 2400, "lr": 2e-3, "ema": 0.995, "bf16": False, "lines": 8}
+TOKENIZER = {"steps": 1600, "lr": 1e-3, "ema": 0.995, "bf16": False, "lines": 8}
 TRANSFORMER = {"steps": 3000, "lr": 1e-3, "ema": 0.998, "bf16": False, "lines": 8}
 CNN = {"steps": 600, "lr": 1e-3, "ema": 0.98, "bf16": False, "lines": 4}
 TOKEN_CLASSIFIER = {"steps": 1000, "lr": 1e-3, "ema": 0.99, "bf16": False, "weight_decay": 0.05, "lines": 4}
