@@ -106,7 +106,8 @@ def film_strip(videos, titles=None, every=2, width=WIDTH):
     """Clips as rows and their frames as columns (each `every`-th, numbered). Titles stand to the left."""
     pictures = as_pictures(videos)
     rows, columns = len(pictures), -(-pictures.shape[1] // every)
-    left = 0.1 + max((0.085 * len(title) for title in titles or []), default=0)  # inches, as all that follows
+    lines = [line for title in titles or [] for line in title.split("\n")]
+    left = 0.1 + max((0.085 * len(line) for line in lines), default=0)  # inches, as all that follows
     row, gap, below = (width - left - 0.1) / columns * pictures.shape[2] / pictures.shape[3], 0.06, 0.42
     height = rows * (row + gap) + below
     fig = Picture(figsize=(width, height))
