@@ -2,7 +2,7 @@
 
 import pytest
 
-from trajlib import claims, course, report
+from trajlib import claims, course, pretrained, report
 from trajlib.claims import CLAIMS, Claim, verdict
 
 
@@ -80,3 +80,10 @@ def test_table_shows_verdict_figures_and_place():
     text = claims.table([shown, later], {"tokenizer psnr": figure(31.5, unit="dB")})
     assert "| it is good<br>*a note* | **confirmed** | tokenizer psnr: 31.50 dB, n = 100 | [03](03_rec" in text
     assert "| later | **not yet tested** |  | 06, to come |" in text
+
+
+def test_shipped_figures_cover_the_headline_and_the_claims():
+    shipped = pretrained.results(pretrained.SHIPPED)
+    headline = {row.figure for rows in report.HEADLINE.values() for row in rows}
+    needed = {name for claim in CLAIMS for name in claim.figures if not name.startswith("check/")}
+    assert sorted((headline | needed) - shipped.keys()) == []
