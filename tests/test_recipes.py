@@ -6,10 +6,11 @@ import inspect
 import pytest
 import torch
 
-from trajlib import recipes
+from trajlib import physics, recipes
 from trajlib.classifiers import TokenClassifier
 from trajlib.config import PROFILES, profile
-from trajlib.dataset import SEEDS, TrajectoryDataset
+from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, to_float, version
+from trajlib.metrics import follow_dot
 from trajlib.tokenizer import Tokenizer
 from trajlib.training import fit
 from trajlib.transformer import MaskedTransformer
@@ -70,6 +71,45 @@ def test_encode_world_gives_a_splits_clips_in_order():
     assert codec.sizes == [4, 4, 2]
     assert torch.equal(labels, clips.labels)
     assert torch.equal(tokens[:, 0, 0, 0], clips.videos.flatten(1).amin(1).long())
+
+
+def test_the_versions_of_a_clip_are_96_others_with_the_same_pixels():
+    video = torch.from_numpy(TrajectoryDataset(3)[2].video)
+    versions = [version(video, number) for number in range(VERSIONS)]
+    assert torch.equal(versions[0], video)
+    assert len({v.contiguous().numpy().tobytes() for v in versions}) == VERSIONS
+    pixels = video.flatten().sort().values
+    assert all(torch.equal(v.flatten().sort().values, pixels) for v in versions)
+
+
+@pytest.mark.parametrize("number", [-1, VERSIONS])
+def test_no_97th_version(number):
+    with pytest.raises(ValueError, match="run from 0 to 95"):
+        version(torch.zeros(3, 16, 64, 64), number)
+
+
+def test_every_version_keeps_its_family():
+    """The oracle follows the dot in the turned pixels, and still says the clip's family."""
+    clips = TrajectoryDataset(24, seed=SEEDS["validation"]).batch()
+    turned = torch.cat([torch.stack([version(v, (7 * i + 13 * k) % VERSIONS) for i, v in enumerate(clips.videos)])
+                        for k in range(8)])  # fmt: skip
+    path, ink = follow_dot(to_float(turned))
+    said = torch.from_numpy(physics.best_family(path, ink.sqrt(), noise=0.05))
+    assert (said == clips.labels.repeat(8)).float().mean() > 0.95
+
+
+def test_both_contenders_see_the_same_versions():
+    numbers = recipes.version_numbers(50, 6, seed=0)
+    assert numbers.shape == (50, 6)
+    assert (numbers[:, 0] == 0).all()
+    assert all(len(set(row)) == 6 and max(row) < VERSIONS for row in numbers.tolist())
+    assert torch.equal(numbers, recipes.version_numbers(50, 6, seed=0))
+    cfg = dataclasses.replace(profile("smoke"), labelled_clips=5, versions=3)
+    tokens, labels = recipes.encode_versions(Codec(), cfg, batch_size=2)
+    assert tokens.shape == (15, 8, 4, 4)
+    clips = TrajectoryDataset(5, seed=SEEDS["train"]).batch()
+    assert sorted(labels.tolist()) == sorted(clips.labels.tolist() * 3)
+    assert torch.equal(tokens[:2, 0, 0, 0], clips.videos[:2].flatten(1).amin(1).long())
 
 
 @pytest.mark.parametrize("name", PROFILES)

@@ -3,7 +3,6 @@
 from itertools import pairwise
 
 import torch
-from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 from x_transformers import Encoder
@@ -24,6 +23,7 @@ class Simple3DCNN(nn.Module):
         ]
         self.features = nn.Sequential(*blocks, nn.Flatten())  # (b, 64, 2, 8, 8) -> (b, 8192)
         self.head = nn.Sequential(nn.Linear(64 * 2 * 8 * 8, 128), nn.ReLU(), nn.Linear(128, len(FAMILIES)))
+        self.features.to(memory_format=torch.channels_last_3d)  # the same numbers, a fifth faster on a CPU
 
     def forward(self, videos):
         """(b, 3, 16, 64, 64) in [0, 1] -> logits (b, 4)."""
@@ -32,36 +32,41 @@ class Simple3DCNN(nn.Module):
 
 
 class TokenClassifier(nn.Module):
-    """Tokens (b, 8, 4, 4) -> logits (b, 4): a transformer reads the FSQ digits and the place of each token.
+    """Tokens (b, 8, 4, 4) -> logits (b, 4): each token is read by its FSQ digits, each time step as a whole.
 
-    Digits, not indices: codes that differ in one digit share the other three, and few labels go further.
+    Digits, not indices: codes that differ in one digit share the other three, and few labels go further. The tokens of
+    a time step are laid side by side, never averaged: where the dot is must not be lost. Time is a transformer's part.
     """
 
-    def __init__(self, levels=(8, 5, 5, 5), grid=(8, 4, 4), dim=128, depth=3, heads=4, dropout=0.1):
+    def __init__(self, levels=(8, 5, 5, 5), grid=(8, 4, 4), token_dim=32, dim=128, depth=2, heads=4, dropout=0.1):
         super().__init__()
-        self.config = {"levels": levels, "grid": grid, "dim": dim, "depth": depth, "heads": heads, "dropout": dropout}
+        self.config = {"levels": levels, "grid": grid, "token_dim": token_dim, "dim": dim, "depth": depth}
+        self.config |= {"heads": heads, "dropout": dropout}
         self.grid = tuple(grid)
         starts = torch.tensor([0, *levels]).cumsum(0)  # where each digit's rows begin in the table
         self.register_buffer("first_row", starts[:-1], persistent=False)
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
         self.register_buffer("place_value", torch.tensor([1, *levels[:-1]]).cumprod(0), persistent=False)
-        self.digits = nn.Embedding(int(starts[-1]), dim)
-        self.places = nn.ParameterList(nn.Parameter(0.02 * torch.randn(size, dim)) for size in self.grid)
+        wide = 2 * token_dim
+        self.digits = nn.Embedding(int(starts[-1]), wide)
+        self.word = nn.Sequential(nn.GELU(), nn.Linear(wide, wide), nn.GELU(), nn.Linear(wide, token_dim))
+        self.step = nn.Sequential(nn.Linear(grid[1] * grid[2] * token_dim, dim), nn.Dropout(dropout))
+        self.time = nn.Parameter(0.02 * torch.randn(grid[0], dim))
         self.trunk = Encoder(
             dim=dim, depth=depth, heads=heads, attn_dim_head=dim // heads, attn_flash=True, use_rmsnorm=True,
             attn_dropout=dropout, ff_dropout=dropout,
         )  # fmt: skip
         self.head = nn.Linear(dim, len(FAMILIES))
-        nn.init.normal_(self.digits.weight, std=0.02)
+        nn.init.normal_(self.digits.weight, std=0.5)
 
     def forward(self, tokens):
         if tokens.is_floating_point() or tuple(tokens.shape[1:]) != self.grid:
-            raise ValueError(f"tokens came as {tokens.dtype} {tuple(tokens.shape)}; expected int64 (b, {self.grid}).")
-        digits = tokens.flatten(1)[..., None] // self.place_value % self.levels  # (b, 128, 4)
-        t, h, w = self.places
-        places = rearrange(t[:, None, None] + h[:, None] + w, "t h w d -> (t h w) d")
-        x = self.digits(digits + self.first_row).sum(-2) + places  # (b, 128, dim)
-        return self.head(self.trunk(x).mean(1))
+            expected = ", ".join(map(str, ("b", *self.grid)))
+            raise ValueError(f"tokens came as {tokens.dtype} {tuple(tokens.shape)}; expected int64 ({expected}).")
+        digits = tokens.flatten(2)[..., None] // self.place_value % self.levels  # (b, 8, 16, 4)
+        words = self.word(self.digits(digits + self.first_row).sum(-2))  # (b, 8, 16, token_dim)
+        steps = self.step(words.flatten(2)) + self.time  # (b, 8, dim)
+        return self.head(self.trunk(steps).mean(1))
 
 
 def classification_loss(model, inputs, labels):

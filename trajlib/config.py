@@ -7,7 +7,7 @@ from typing import Any
 TOKENIZER = {"steps": 1600, "lr": 1e-3, "ema": 0.995, "bf16": False, "lines": 8}
 TRANSFORMER = {"steps": 3000, "lr": 1e-3, "ema": 0.998, "bf16": False, "lines": 8}
 CNN = {"steps": 600, "lr": 1e-3, "ema": 0.98, "bf16": False, "lines": 4}
-TOKEN_CLASSIFIER = {"steps": 1000, "lr": 1e-3, "ema": 0.99, "bf16": False, "weight_decay": 0.05, "lines": 4}
+TOKEN_CLASSIFIER = {"steps": 4000, "lr": 2e-3, "ema": 0.99, "bf16": False, "weight_decay": 0.05, "lines": 4}
 TINY_LAYERS = (("residual"), ("compress_space", 32), ("residual"), ("compress_space", 48), ("residual"))
 
 
@@ -36,6 +36,7 @@ class Profile:
     transformer_batch: int = 32
     transformer_recipe: dict[str, Any] = None
     labelled_clips: int = 1600  # 07: clips with labels
+    versions: int = 6  # 07: flipped, reversed, recoloured versions of each that both contenders see
     cnn_batch: int = 32
     cnn_recipe: dict[str, Any] = None
     token_classifier: dict[str, Any] = None
@@ -75,6 +76,7 @@ PROFILES = {
         transformer_batch=8,
         transformer_recipe=TRANSFORMER | {"steps": 16, "lines": 2},
         labelled_clips=32,
+        versions=2,
         cnn_batch=8,
         cnn_recipe=CNN | {"steps": 8, "lines": 2},
         token_classifier={"dim": 32, "depth": 1, "heads": 2},

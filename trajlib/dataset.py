@@ -6,6 +6,7 @@ classes, and the motion is then turned, scaled and placed until it has them: app
 """
 
 import colorsys
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -235,6 +236,25 @@ def collate(clips):
         torch.from_numpy(stack["path"]).float(),
         torch.from_numpy(stack["radius"]).float(),
     )
+
+
+VERSIONS = 96  # 2 x 2 flips, transposed or not, forwards or backwards, 6 orders of the colours
+
+
+def version(videos, number):
+    """One of the 96 versions of clips (..., 3, t, h, w) that the world makes as often; 0 is the clip itself.
+
+    Flipping or transposing the picture, running time backwards and exchanging colours turn a clip of a family into
+    another of the same family, and leave every distribution of the world as it is.
+    """
+    if not 0 <= number < VERSIONS:
+        raise ValueError(f"version {number} came; they run from 0 to {VERSIONS - 1}.")
+    number, order = divmod(number, 6)
+    videos = videos[..., list(itertools.permutations(range(3)))[order], :, :, :]
+    for axis in (-1, -2, -3):  # width, height, time
+        number, flip = divmod(number, 2)
+        videos = videos.flip(axis) if flip else videos
+    return videos.transpose(-1, -2) if number else videos
 
 
 def to_float(videos):

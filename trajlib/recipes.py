@@ -9,7 +9,7 @@ import time
 import torch
 
 from trajlib.classifiers import Simple3DCNN, TokenClassifier, classification_loss
-from trajlib.dataset import SEEDS, TrajectoryDataset, to_float
+from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, to_float, version
 from trajlib.pretrained import folder, train_or_load
 from trajlib.tokenizer import Tokenizer, reconstruction_loss
 from trajlib.training import fit
@@ -55,28 +55,59 @@ def simple_3dcnn(cfg, artifacts):
 
     def train():
         clips = TrajectoryDataset(cfg.labelled_clips, seed=SEEDS["train"]).batch()
-        batch = shuffled_batches((clips.videos, clips.labels), cfg.cnn_batch, cfg.seed)
+        numbers = version_numbers(cfg.labelled_clips, cfg.versions, cfg.seed).flatten()
+        index = torch.arange(len(clips)).repeat_interleave(cfg.versions)
+        pick = shuffled_batches((index, numbers), cfg.cnn_batch, cfg.seed)
+
+        def batch(step):
+            index, numbers = pick(step)
+            pairs = zip(clips.videos[index], numbers.tolist(), strict=True)
+            return [torch.stack([version(video, number) for video, number in pairs]), clips.labels[index]]
+
         torch.manual_seed(cfg.seed)
-        data = f"{len(clips):,} labelled clips of world {SEEDS['train']}"
-        return _fit("simple_3dcnn", cfg, artifacts, Simple3DCNN(), _pixel_loss, batch, cfg.cnn_recipe, data)
+        return _fit("simple_3dcnn", cfg, artifacts, Simple3DCNN(), _pixel_loss, batch, cfg.cnn_recipe, _labelled(cfg))
 
     return train_or_load("simple_3dcnn", artifacts, train, torch.float16)
 
 
 def token_classifier(cfg, artifacts):
-    """The token classifier of notebook 07, on the tokens of the same labelled clips: (model, card)."""
+    """The token classifier of notebook 07, on the tokens of the same clips in the same versions: (model, card)."""
 
     def train():
         codec, _ = tokenizer(cfg, artifacts)
-        examples = encode_world(codec, "train", cfg.labelled_clips)
+        examples = encode_versions(codec, cfg)
         batch = shuffled_batches(examples, cfg.token_classifier_batch, cfg.seed)
         torch.manual_seed(cfg.seed)
         model = TokenClassifier(codec.config["levels"], codec.grid, **cfg.token_classifier)
-        data = f"tokens of {cfg.labelled_clips:,} labelled clips of world {SEEDS['train']}"
         recipe = cfg.token_classifier_recipe
+        data = f"tokens of {_labelled(cfg)}"
         return _fit("token_classifier", cfg, artifacts, model, classification_loss, batch, recipe, data)
 
     return train_or_load("token_classifier", artifacts, train, torch.float16)
+
+
+def _labelled(cfg):
+    return f"{cfg.labelled_clips:,} labelled clips of world {SEEDS['train']}, each in {cfg.versions} versions"
+
+
+def version_numbers(n, count, seed):
+    """Which versions of each labelled clip both contenders see: (n, count) numbers for `version`, 0 first."""
+    drawn = torch.rand(n, VERSIONS - 1, generator=torch.Generator().manual_seed(seed)).argsort(1)[:, : count - 1] + 1
+    return torch.cat([torch.zeros(n, 1, dtype=torch.long), drawn], 1)
+
+
+def encode_versions(codec, cfg, batch_size=32):
+    """Tokens (n * versions, 8, 4, 4) and labels (n * versions,): pixels are turned first, and then coded."""
+    world = TrajectoryDataset(cfg.labelled_clips, seed=SEEDS["train"])
+    numbers = version_numbers(cfg.labelled_clips, cfg.versions, cfg.seed)
+    tokens, labels = [], []
+    for first in range(0, len(world), batch_size):
+        clips = world.batch(range(first, min(first + batch_size, len(world))))
+        for column in numbers[first : first + batch_size].T.tolist():
+            turned = torch.stack([version(video, k) for video, k in zip(clips.videos, column, strict=True)])
+            tokens.append(codec.encode(to_float(turned)))
+            labels.append(clips.labels)
+    return torch.cat(tokens), torch.cat(labels)
 
 
 def encode_world(codec, split, n, batch_size=32):
