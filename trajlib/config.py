@@ -5,7 +5,9 @@ from typing import Any
 
 # float32 throughout: on the CPUs measured, oneDNN's bf16 convolutions were slower (190 against 260 GFLOP/s)
 TOKENIZER = {"steps": 1600, "lr": 1e-3, "ema": 0.995, "bf16": False, "lines": 8}
-TRANSFORMER = {"steps": 3000, "lr": 1e-3, "ema": 0.998, "bf16": False, "lines": 8}
+# at first the squared error buys place, and rounding drops the hue: a second round in which hue weighs ten times
+COLOUR = TOKENIZER | {"steps": 600, "ema": 0.99}
+TRANSFORMER = {"steps": 1500, "lr": 1e-3, "ema": 0.998, "bf16": False, "lines": 8}
 CNN = {"steps": 600, "lr": 1e-3, "ema": 0.98, "bf16": False, "lines": 4}
 TOKEN_CLASSIFIER = {"steps": 4000, "lr": 2e-3, "ema": 0.99, "bf16": False, "weight_decay": 0.05, "lines": 4}
 TINY_LAYERS = (("residual"), ("compress_space", 32), ("residual"), ("compress_space", 48), ("residual"))
@@ -31,6 +33,8 @@ class Profile:
     lazy_clips: int = 200  # 03: clips for the decoders that cheat
     ssim_clips: int = 100  # 03: clips for structural similarity, which is slow
     tokenizer_recipe: dict[str, Any] = None  # arguments of training.fit
+    colour_recipe: dict[str, Any] = None  # the second round, on further clips
+    hue_weight: float = 10.0  # of errors in hue, in that round
     transformer: dict[str, Any] = None
     transformer_clips: int = 6000  # clips whose tokens the transformer is trained on
     transformer_batch: int = 32
@@ -50,6 +54,7 @@ PROFILES = {
         overfit={"dim": 32, "layers": TINY_LAYERS},
         tokenizer={},
         tokenizer_recipe=TOKENIZER,
+        colour_recipe=COLOUR,
         transformer={},
         transformer_recipe=TRANSFORMER,
         cnn_recipe=CNN,
@@ -71,6 +76,7 @@ PROFILES = {
         ssim_clips=8,
         tokenizer_batch=4,
         tokenizer_recipe=TOKENIZER | {"steps": 16, "lines": 2},
+        colour_recipe=COLOUR | {"steps": 4, "lines": 1},
         transformer={"dim": 32, "depth": 2, "heads": 2},
         transformer_clips=32,
         transformer_batch=8,

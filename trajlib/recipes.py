@@ -5,6 +5,7 @@ tokenizer -> transformer
 """
 
 import time
+from functools import partial
 
 import torch
 
@@ -19,18 +20,27 @@ WORLD = 10**9  # clips are made when asked for: a tokenizer in training never se
 
 
 def tokenizer(cfg, artifacts, watch=None):
-    """The video tokenizer of notebook 02, from clips without labels: (model, card)."""
+    """The video tokenizer of notebook 02, from clips without labels: (model, card). Two rounds: place, then colour."""
     world = TrajectoryDataset(WORLD, seed=SEEDS["train"])
-    size = cfg.tokenizer_batch
+    size, place, colour = cfg.tokenizer_batch, cfg.tokenizer_recipe, cfg.colour_recipe
 
     def batch(step):
         return [to_float(world.batch(range(step * size, (step + 1) * size)).videos)]
 
+    def further(step):
+        return batch(place["steps"] + step)
+
     def train():
         torch.manual_seed(cfg.seed)
-        model = Tokenizer(**cfg.tokenizer)
-        data = f"{cfg.tokenizer_recipe['steps'] * size:,} clips of world {SEEDS['train']}, each seen once"
-        return _fit("tokenizer", cfg, artifacts, model, reconstruction_loss, batch, cfg.tokenizer_recipe, data, watch)
+        data = f"{(place['steps'] + colour['steps']) * size:,} clips of world {SEEDS['train']}, each seen once"
+        model, first = Tokenizer(**cfg.tokenizer), {"minutes": 0}
+        loss = partial(reconstruction_loss, hue=cfg.hue_weight)
+        if not _checkpoint("tokenizer_colour", artifacts).exists():  # else the first round is behind us
+            model, first = _fit("tokenizer", cfg, artifacts, model, reconstruction_loss, batch, place, data, watch)
+        model, card = _fit("tokenizer_colour", cfg, artifacts, model, loss, further, colour, data, watch)
+        minutes = round(first["minutes"] + card["minutes"], 1)
+        rounds = {"place": place, "colour": colour | {"hue": cfg.hue_weight}}
+        return model, card | {"recipe": rounds, "minutes": minutes}
 
     return train_or_load("tokenizer", artifacts, train, torch.float16)
 
@@ -133,6 +143,10 @@ def shuffled_batches(tensors, batch_size, seed):
     return batch
 
 
+def _checkpoint(name, artifacts):
+    return folder(artifacts) / f"{name}.checkpoint"
+
+
 def _pixel_loss(model, videos, labels):
     return classification_loss(model, to_float(videos), labels)
 
@@ -140,7 +154,7 @@ def _pixel_loss(model, videos, labels):
 def _fit(name, cfg, artifacts, model, loss_fn, batch_fn, recipe, data, watch=None):
     """`fit` with a checkpoint beside the artifacts; returns the model and the card's facts about the run."""
     began = time.time()
-    checkpoint = folder(artifacts) / f"{name}.checkpoint"
+    checkpoint = _checkpoint(name, artifacts)
     print(f"{name}: no trained one in {str(artifacts)!r}; training {recipe['steps']} steps")
     model, history = fit(
         model, lambda m, b: loss_fn(m, *b), batch_fn, **recipe, seed=cfg.seed, checkpoint=checkpoint, watch=watch
