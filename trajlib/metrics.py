@@ -44,6 +44,24 @@ def follow_dot(videos, threshold=0.1):
     return centre, total
 
 
+def colour_error(videos, reconstructions, threshold=0.1):
+    """Share of the dot's ink that is in the wrong one of red, green and blue, (b, t): 0 is the right hue.
+
+    Grey is what a model paints that has lost the colour: compare with that. Without any ink it is NaN.
+    """
+    true, found = (_ink_shares(x, threshold) for x in (videos, reconstructions))
+    return (true - found).abs().sum(1) / 2
+
+
+def _ink_shares(videos, threshold):
+    """How the ink of what is darker than `threshold` of the darkest is divided among the three colours: (b, 3, t)."""
+    ink = 1 - videos
+    mean = ink.mean(1, keepdim=True)
+    dot = (mean > threshold * mean.amax((-1, -2), keepdim=True)) & (mean > 0.02)
+    total = (ink * dot).sum((-1, -2))
+    return total / total.sum(1, keepdim=True)
+
+
 class Usage(NamedTuple):
     """How a codebook is used: codes seen, entropy in bits per token, perplexity = 2^entropy."""
 

@@ -1,0 +1,141 @@
+"""Numbers from arrays, against closed forms and second opinions."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from trajlib import metrics
+from trajlib.dataset import TrajectoryDataset, to_float
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return TrajectoryDataset(8, seed=2).batch()
+
+
+@pytest.fixture(scope="module")
+def videos(clips):
+    return to_float(clips.videos)
+
+
+@given(st.floats(0.001, 1.0))
+@settings(max_examples=20, deadline=None)
+def test_psnr_of_a_constant_error(error):
+    videos = torch.zeros(2, 3, 2, 8, 8)
+    assert metrics.psnr(videos, videos + error).tolist() == pytest.approx([-20 * math.log10(error)] * 2, abs=1e-3)
+
+
+def test_psnr_is_of_each_clip_on_its_own():
+    videos = torch.zeros(2, 3, 2, 8, 8)
+    films = videos.clone()
+    films[0] += 0.1
+    films[1] += 0.01
+    assert metrics.psnr(videos, films).tolist() == pytest.approx([20, 40], abs=1e-3)
+
+
+def test_foreground_psnr_hears_of_the_dot_only(videos):
+    white = (1 - videos).amax(1, keepdim=True) <= 0.02  # (b, 1, t, h, w)
+    spoilt_paper = torch.where(white, torch.zeros(()), videos)
+    assert torch.isinf(metrics.foreground_psnr(videos, spoilt_paper)).all()
+    spoilt_dot = torch.where(white, videos, videos - 0.1)
+    assert metrics.foreground_psnr(videos, spoilt_dot).tolist() == pytest.approx([20.0] * 8, abs=1e-3)
+
+
+def test_ssim_against_scipy(videos):
+    """Wang et al. (2004): Gaussian window of 11 x 11, sigma 1.5, mirrored at the edges; float32 is good to 1e-4."""
+    true, film = videos[:2], (videos[:2] * 0.7 + 0.2).roll(1, -1)
+
+    def blurred(x):
+        return ndimage.gaussian_filter(x, (0, 0, 0, 1.5, 1.5), truncate=5 / 1.5, mode="mirror")
+
+    x, y = true.double().numpy(), film.double().numpy()
+    mx, my = blurred(x), blurred(y)
+    vx, vy, cov = blurred(x * x) - mx**2, blurred(y * y) - my**2, blurred(x * y) - mx * my
+    c1, c2 = 0.01**2, 0.03**2
+    expected = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    assert metrics.ssim(true, film).tolist() == pytest.approx(expected.mean((1, 2, 3, 4)).tolist(), abs=5e-4)
+    assert metrics.ssim(true, true).tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_follow_dot_finds_the_true_path(clips, videos):
+    centres, ink = metrics.follow_dot(videos)
+    assert centres.shape == (8, 16, 2)
+    assert (centres - clips.paths).norm(dim=-1).max() < 0.05
+    colour = (1 - videos).amax((2, 3, 4)).mean(1)  # (b,): the ink of a pixel that is all dot
+    assert (ink / (torch.pi * clips.radii**2 * colour[:, None]) - 1).abs().max() < 0.05
+
+
+@given(st.integers(-5, 5), st.integers(-5, 5))
+@settings(max_examples=15, deadline=None)
+def test_follow_dot_follows_a_shift(dx, dy):
+    videos = torch.ones(1, 3, 1, 32, 32)
+    videos[..., 14:18, 13:16] = torch.rand(4, 3, generator=torch.Generator().manual_seed(0)) * 0.5
+    before, _ = metrics.follow_dot(videos)
+    after, _ = metrics.follow_dot(videos.roll((dy, dx), (-2, -1)))
+    assert (after - before)[0, 0].tolist() == pytest.approx([dx, dy], abs=1e-4)
+
+
+def test_follow_dot_is_not_moved_by_haze_and_finds_nothing_in_white(videos):
+    haze = torch.rand(videos.shape, generator=torch.Generator().manual_seed(0)) * 0.01
+    there, _ = metrics.follow_dot(videos)
+    hazy, _ = metrics.follow_dot(videos - haze)
+    assert (there - hazy).norm(dim=-1).max() < 0.05
+    centres, ink = metrics.follow_dot(torch.ones(1, 3, 2, 8, 8))
+    assert centres.isnan().all()
+    assert (ink == 0).all()
+
+
+def test_colour_error(videos):
+    assert metrics.colour_error(videos, videos).max() < 1e-6
+    grey = videos.mean(1, keepdim=True).expand_as(videos)
+    assert (metrics.colour_error(videos, grey) > 0.01).all()
+    assert metrics.colour_error(videos, 1 - 0.7 * (1 - videos), threshold=0.2).max() < 0.02  # paler, of the same hue
+    red, green = torch.ones(1, 3, 1, 8, 8), torch.ones(1, 3, 1, 8, 8)
+    red[:, 1:, :, 3:5, 3:5] = 0  # its ink takes away green and blue
+    green[:, ::2, :, 3:5, 3:5] = 0
+    assert metrics.colour_error(red, green).item() == pytest.approx(0.5)
+    assert metrics.colour_error(red, torch.ones_like(red)).isnan().all()
+
+
+@given(st.integers(1, 64))
+@settings(max_examples=20, deadline=None)
+def test_usage_of_equally_frequent_tokens(k):
+    usage = metrics.codebook_usage(torch.arange(k).repeat(3), 64)
+    assert usage.used == k
+    assert usage.perplexity == pytest.approx(k)
+    assert usage.entropy == pytest.approx(math.log2(k), abs=1e-9)
+
+
+def test_usage_of_unequal_tokens():
+    usage = metrics.codebook_usage(torch.tensor([[0, 0], [0, 7]]), 10)
+    assert usage.used == 2
+    assert usage.entropy == pytest.approx(0.75 * math.log2(4 / 3) + 0.25 * 2)
+
+
+def test_wilson_of_37_in_40():
+    """The seed's 92.5 % on 40 clips."""
+    assert metrics.wilson(37, 40) == pytest.approx((0.8014, 0.9742), abs=1e-4)
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_by_its_formula(right_of_n):
+    right, n = right_of_n
+    z, p = 1.959963984540054, right / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = metrics.wilson(right, n)
+    assert low == pytest.approx(max(0, middle - half), abs=1e-9)
+    assert high == pytest.approx(min(1, middle + half), abs=1e-9)
+
+
+def test_mean_interval():
+    values = np.random.default_rng(0).normal(5, 2, 400)
+    low, high = metrics.mean_interval(values)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.15)
+    assert metrics.mean_interval(torch.tensor(values)) == (low, high)  # the same seed, the same interval
