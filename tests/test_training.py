@@ -1,0 +1,149 @@
+"""The training loop: its schedule, its promises about stopping and going on, its complaints."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from trajlib.training import fit, learning_rate
+
+STEPS = 12
+
+
+class Toy(nn.Module):
+    """A layer and dropout, whose random numbers a resumed run must draw again."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 1))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def toy():
+    torch.manual_seed(0)
+    return Toy()
+
+
+def loss_fn(model, batch):
+    x, y = batch
+    loss = (model(x) - y).square().mean()
+    return loss, {"error": loss.detach().sqrt()}
+
+
+def batch_fn(step):
+    x = torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
+    return [x, x.sum(1, keepdim=True)]
+
+
+def train(**changes):
+    settings = {"loss_fn": loss_fn, "batch_fn": batch_fn, "steps": STEPS, "lr": 1e-2, "bf16": False}
+    return fit(toy(), **settings | changes)
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+# ---- the schedule ----
+
+
+def test_schedule_at_its_ends():
+    assert learning_rate(0, 100, 1.0) == pytest.approx(1 / 5)  # the first of five warm-up steps
+    assert learning_rate(4, 100, 1.0) == pytest.approx(1.0)
+    assert learning_rate(99, 100, 1.0) == pytest.approx(0.01)
+    half_way = 4 + (99 - 4) / 2
+    assert learning_rate(half_way, 100, 1.0) == pytest.approx(0.01 + 0.99 / 2)
+
+
+@given(st.integers(1, 5000), st.floats(1e-6, 1.0))
+def test_schedule_stays_positive_and_below_its_peak(steps, peak):
+    rates = [learning_rate(step, steps, peak) for step in range(0, steps, max(1, steps // 50))]
+    assert all(0 < rate <= peak * (1 + 1e-9) for rate in rates)
+    top = rates.index(max(rates))
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+
+
+# ---- a run ----
+
+
+def test_the_loss_falls_and_the_history_is_whole():
+    model, history = train(steps=200)
+    assert not model.training
+    assert {name: len(values) for name, values in history.items()} == {"loss": 200, "error": 200}
+    assert sum(history["loss"][-20:]) < sum(history["loss"][:20]) / 2
+
+
+def test_lines_and_watch(capsys):
+    seen = []
+    train(lines=3, watch=lambda step, model: seen.append((step, model.training)))
+    assert seen == [(4, False), (8, False), (12, False)]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["4/12", "8/12", "12/12"]
+
+
+def test_the_same_seed_gives_the_same_weights():
+    assert same(train()[0], train()[0])
+    assert not same(train()[0], train(seed=1)[0])  # dropout differs
+
+
+def test_what_is_returned_is_the_moving_average():
+    weights = []
+
+    def remember(model, batch):
+        weights.append(model.net[0].weight.detach().clone())  # as each step begins
+        return loss_fn(model, batch)
+
+    model, _ = train(steps=2, ema=0.9, loss_fn=remember)
+    first = weights[1]  # after step 1, which the average starts from
+    last = train(steps=2, ema=0.0)[0].net[0].weight
+    assert torch.allclose(model.net[0].weight, 0.9 * first + 0.1 * last, atol=1e-6)
+
+
+# ---- stopped and taken up ----
+
+
+class Stopped(Exception):
+    """Somebody pulled the plug."""
+
+
+@pytest.mark.parametrize("when", [5, 7, 11])
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, capsys, when):
+    checkpoint = tmp_path / "toy.checkpoint"
+
+    def stopping(step):
+        if step == when:
+            raise Stopped
+        return batch_fn(step)
+
+    with pytest.raises(Stopped):
+        train(checkpoint=checkpoint, every=5, batch_fn=stopping)
+    assert [file.name for file in tmp_path.iterdir()] == ["toy.checkpoint"]
+    resumed, history = train(checkpoint=checkpoint, every=5)
+    assert f"taken up at step {when // 5 * 5} of {STEPS}" in capsys.readouterr().out
+    whole, whole_history = train()
+    assert same(resumed, whole)
+    assert history == whole_history
+    assert not list(tmp_path.iterdir())
+
+
+def test_stopped_before_the_first_checkpoint_leaves_nothing(tmp_path):
+    def stopping(step):
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        train(checkpoint=tmp_path / "toy.checkpoint", batch_fn=stopping)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_one_sentence(bad):
+    def breaking(model, batch):
+        loss, parts = loss_fn(model, batch)
+        return loss * bad, parts
+
+    with pytest.raises(FloatingPointError, match=r"^the loss is (nan|inf) at step 0: lower the learning rate \(0.01\)"):
+        train(loss_fn=breaking)
