@@ -208,6 +208,18 @@ def test_loss_in_white_and_near_the_dot():
     assert loss.item() == pytest.approx(10 * videos.square().mean().item(), rel=1e-4)
 
 
+def test_loss_of_hue():
+    """An error of +e in red and -e in green is all hue; the same error in all three colours has none."""
+    videos = torch.full((1, 3, 16, 64, 64), 0.5)
+    hue_error = torch.tensor([0.1, -0.1, 0.0]).reshape(1, 3, 1, 1, 1)
+    for error, factor in ((hue_error, 7), (torch.full((1, 3, 1, 1, 1), 0.1), 1)):
+        plain, parts = reconstruction_loss(lambda v, e=error: (v + e, None), videos)
+        heavy, heavy_parts = reconstruction_loss(lambda v, e=error: (v + e, None), videos, hue=7.0)
+        assert plain.item() == pytest.approx(10 * 10 * error.square().mean().item(), rel=1e-4)  # all of it is near ink
+        assert heavy.item() == pytest.approx(factor * plain.item(), rel=1e-4)
+        assert parts["mse"].item() == heavy_parts["mse"].item() == pytest.approx(error.square().mean().item(), rel=1e-4)
+
+
 # ---- bad input ----
 
 
