@@ -139,3 +139,17 @@ def test_mean_interval():
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.15)
     assert metrics.mean_interval(torch.tensor(values)) == (low, high)  # the same seed, the same interval
+
+
+def test_moments_know_the_shape_wherever_and_however_it_lies():
+    """A drawn L is the same L after shifting, turning by right angles, mirroring and dimming; a bar is not."""
+    pictures = np.zeros((5, 32, 32), np.float32)
+    pictures[0, 5:15, 5:8] = pictures[0, 12:15, 5:12] = 1
+    pictures[1] = np.roll(pictures[0], (9, 11), (0, 1))
+    pictures[2], pictures[3] = np.rot90(pictures[0]), pictures[0].T
+    pictures[4, 5:20, 5:8] = 1
+    shape, *same, bar = metrics.shape_moments(pictures)
+    assert shape.shape == (21,)
+    assert all(np.allclose(shape, each, atol=1e-4) for each in same)
+    assert not np.allclose(shape, bar, atol=1e-2)
+    assert np.allclose(metrics.shape_moments(0.5 * pictures[:1])[0, :-2], shape[:-2], atol=1e-4)
