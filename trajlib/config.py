@@ -7,7 +7,7 @@ from typing import Any
 TOKENIZER = {"steps": 1600, "lr": 1e-3, "ema": 0.995, "bf16": False, "lines": 8}
 # at first the squared error buys place, and rounding drops the hue: a second round in which hue weighs ten times
 COLOUR = TOKENIZER | {"steps": 600, "ema": 0.99}
-TRANSFORMER = {"steps": 1500, "lr": 1e-3, "ema": 0.998, "bf16": False, "lines": 8}
+TRANSFORMER = {"steps": 1200, "lr": 1.5e-3, "ema": 0.99, "bf16": False, "lines": 8}
 CNN = {"steps": 600, "lr": 1e-3, "ema": 0.98, "bf16": False, "lines": 4}
 TOKEN_CLASSIFIER = {"steps": 4000, "lr": 2e-3, "ema": 0.99, "bf16": False, "weight_decay": 0.05, "lines": 4}
 TINY_LAYERS = (("residual"), ("compress_space", 32), ("residual"), ("compress_space", 48), ("residual"))
