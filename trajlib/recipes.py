@@ -53,6 +53,7 @@ def transformer(cfg, artifacts, watch=None):
         tokens, labels = encode_world(codec, "train", cfg.transformer_clips)
         torch.manual_seed(cfg.seed)
         model = MaskedTransformer(codec.codebook_size, codec.grid, **cfg.transformer)
+        model.start_from(tokens)
         batch = shuffled_batches((tokens, labels), cfg.transformer_batch, cfg.seed)
         data = f"tokens of {len(tokens):,} clips of world {SEEDS['train']}"
         return _fit("transformer", cfg, artifacts, model, masked_loss, batch, cfg.transformer_recipe, data, watch)
