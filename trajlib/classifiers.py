@@ -23,6 +23,10 @@ class Simple3DCNN(nn.Module):
         ]
         self.features = nn.Sequential(*blocks, nn.Flatten())  # (b, 64, 2, 8, 8) -> (b, 8192)
         self.head = nn.Sequential(nn.Linear(64 * 2 * 8 * 8, 128), nn.ReLU(), nn.Linear(128, len(FAMILIES)))
+        for layer in (*self.features, *self.head):
+            if hasattr(layer, "weight"):  # He's start: with torch's, the signal of a small dot fades on its way up
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
         self.features.to(memory_format=torch.channels_last_3d)  # the same numbers, a fifth faster on a CPU
 
     def forward(self, videos):

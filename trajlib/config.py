@@ -8,7 +8,7 @@ TOKENIZER = {"steps": 1600, "lr": 1e-3, "ema": 0.995, "bf16": False, "lines": 8}
 # at first the squared error buys place, and rounding drops the hue: a second round in which hue weighs ten times
 COLOUR = TOKENIZER | {"steps": 600, "ema": 0.99}
 TRANSFORMER = {"steps": 1200, "lr": 1.5e-3, "ema": 0.99, "bf16": False, "lines": 8}
-CNN = {"steps": 600, "lr": 1e-3, "ema": 0.98, "bf16": False, "lines": 4}
+CNN = {"steps": 1200, "lr": 1e-3, "ema": 0.98, "bf16": False, "lines": 4}
 TOKEN_CLASSIFIER = {"steps": 4000, "lr": 2e-3, "ema": 0.99, "bf16": False, "weight_decay": 0.05, "lines": 4}
 TINY_LAYERS = (("residual"), ("compress_space", 32), ("residual"), ("compress_space", 48), ("residual"))
 
@@ -41,7 +41,7 @@ class Profile:
     transformer_recipe: dict[str, Any] = None
     labelled_clips: int = 1600  # 07: clips with labels
     versions: int = 6  # 07: flipped, reversed, recoloured versions of each that both contenders see
-    cnn_batch: int = 32
+    cnn_batch: int = 16
     cnn_recipe: dict[str, Any] = None
     token_classifier: dict[str, Any] = None
     token_classifier_batch: int = 64
