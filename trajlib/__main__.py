@@ -46,7 +46,8 @@ def _add_run(commands) -> None:
         "--artifacts", metavar="shipped|DIR",
         help="where trained models are looked for, and put (default: shipped; for smoke, OUT/artifacts, emptied first)",
     )  # fmt: skip
-    cmd.add_argument("--only", nargs="+", default=(), metavar="03", help="beginnings of the names of notebooks to run")
+    only = "beginnings of the names of notebooks to run"
+    cmd.add_argument("--only", action="extend", nargs="+", default=[], metavar="03", help=only)
     cmd.add_argument("--out", type=Path, metavar="DIR", help="where copies go (default: runs/PROFILE)")
     cmd.add_argument("--cell-seconds", type=float, metavar="S", help="the longest that one cell may take")
     cmd.add_argument("--notebooks", type=Path, metavar="DIR", help="another folder of notebooks to run")
