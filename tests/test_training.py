@@ -1,5 +1,8 @@
 """The training loop: its schedule, its promises about stopping and going on, its complaints."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -147,3 +150,10 @@ def test_a_loss_that_is_not_finite_is_one_sentence(bad):
 
     with pytest.raises(FloatingPointError, match=r"^the loss is (nan|inf) at step 0: lower the learning rate \(0.01\)"):
         train(loss_fn=breaking)
+
+
+def test_numbers_too_small_for_normal_floats_are_zero_in_every_thread():
+    """They would make training ten times slower, once most of a picture is right."""
+    code = "import trajlib, torch; x = torch.full((4_000_000,), 1e-39); print(int((x * 0.5).count_nonzero()))"
+    left = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
+    assert left.stdout.strip() == "0"

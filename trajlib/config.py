@@ -31,6 +31,7 @@ class Profile:
     overfit_clips: int = 2
     overfit_steps: int = 120
     lazy_clips: int = 200  # 03: clips for the decoders that cheat
+    codec_clips: int = 50  # 03: clips that real codecs code, at every quality
     ssim_clips: int = 100  # 03: clips for structural similarity, which is slow
     tokenizer_recipe: dict[str, Any] = None  # arguments of training.fit
     colour_recipe: dict[str, Any] = None  # the second round, on further clips
@@ -73,6 +74,7 @@ PROFILES = {
         overfit={"dim": 16, "layers": TINY_LAYERS},
         overfit_steps=20,
         lazy_clips=16,
+        codec_clips=2,
         ssim_clips=8,
         tokenizer_batch=4,
         tokenizer_recipe=TOKENIZER | {"steps": 16, "lines": 2},

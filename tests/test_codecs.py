@@ -1,0 +1,47 @@
+"""Real codecs: what goes in comes out, worse quality costs less, and the same clip gives the same bytes."""
+
+import pytest
+import torch
+
+from trajlib import metrics
+from trajlib.codecs import CODECS, compress
+from trajlib.dataset import TrajectoryDataset, to_float
+
+WORST = {"x264": 51, "x265": 51, "SVT-AV1": 63, "VP9": 63}
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return TrajectoryDataset(1, seed=1).batch().videos[0]
+
+
+def test_lossless_is_exact(clip):
+    found = compress(clip, "lossless", 0)
+    assert torch.equal(found.video, clip)
+    assert 0 < found.payload < found.file < clip.numel()
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_worse_quality_costs_less_and_looks_worse(clip, codec):
+    results = [compress(clip, codec, crf) for crf in (10, 30, WORST[codec])]
+    assert all(r.video.shape == clip.shape and r.video.dtype == torch.uint8 for r in results)
+    payloads = [r.payload for r in results]
+    assert payloads == sorted(payloads, reverse=True)
+    assert all(r.payload < r.file for r in results)
+    quality = [metrics.psnr(to_float(clip[None]), to_float(r.video[None])).item() for r in results]
+    assert quality == sorted(quality, reverse=True)
+    assert quality[0] > 38
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_same_clip_same_bytes(clip, codec):
+    first, second = (compress(clip, codec, 40) for _ in range(2))
+    assert first.payload == second.payload
+    assert torch.equal(first.video, second.video)
+
+
+def test_bad_input(clip):
+    with pytest.raises(ValueError, match="codec came as 'h266'; expected one of x264"):
+        compress(clip, "h266", 20)
+    with pytest.raises(ValueError, match=r"came as torch.float32 \(3, 16, 64, 64\); expected uint8"):
+        compress(to_float(clip), "x264", 20)
