@@ -5,18 +5,14 @@
 """
 
 import math
-import warnings
 
 import torch
 from einops import rearrange
+from magvit2_pytorch.magvit2_pytorch import SqueezeExcite, VideoTokenizer
 from torch import nn
 from torch.nn import functional as F
 
 from trajlib.render import FRAMES, SIZE
-
-with warnings.catch_warnings():  # the library still calls torch.jit.script and torch.cuda.amp
-    warnings.simplefilter("ignore", FutureWarning)
-    from magvit2_pytorch.magvit2_pytorch import SqueezeExcite, VideoTokenizer
 
 FOLD = "b c (t p) (h q) (w r) -> b (c p q r) t h w"
 UNFOLD = "b (c p q r) t h w -> b c (t p) (h q) (w r)"
