@@ -127,6 +127,126 @@ def test_every_index_has_a_latent_that_comes_back_as_it(tokenizer, indices):
     assert torch.equal(quantizer.codes_to_indices(codes).long(), tokens)
 
 
+# ---- other quantizers, other clips ----
+
+BOOKS = [
+    {"levels": (8, 8, 8), "books": 2},
+    {"lfq_bits": 9},
+    {"lfq_bits": 9, "books": 2},
+]
+
+
+@pytest.mark.parametrize("quantizer", BOOKS)
+def test_tokens_of_other_quantizers_are_all_that_decoding_needs(quantizer, videos):
+    torch.manual_seed(0)
+    model = Tokenizer(dim=8, layers=TINY_LAYERS, **quantizer).eval()
+    books = quantizer.get("books", 1)
+    tokens = model.encode(videos)
+    assert tokens.shape == (4, 8, 4, 4) + ((books,) if books > 1 else ())
+    assert tokens.dtype == torch.int64
+    assert model.codebook_size**books == 512**books == {1: 2**9, 2: 2**18}[books]
+    assert 0 <= tokens.min() <= tokens.max() < 512
+    assert torch.equal(model.decode(tokens), model.reconstruct(videos))
+    again = Tokenizer(**model.config).eval()
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.encode(videos), tokens)
+
+
+@pytest.mark.parametrize("quantizer", BOOKS)
+@given(seed=st.integers(0, 2**20))
+@settings(max_examples=5, deadline=None)
+def test_every_index_of_every_book_comes_back(quantizer, seed):
+    """Without projections, so that a latent and its code are the same numbers."""
+    books = quantizer.get("books", 1)
+    width = books * (quantizer.get("lfq_bits") or len(quantizer["levels"]))
+    model = Tokenizer(dim=8, layers=("residual", ("compress_space", width), ("compress_space", width)), **quantizer)
+    shape = (2, *model.token_shape)
+    tokens = torch.randint(512, shape, generator=torch.Generator().manual_seed(seed))
+    tokens.view(-1)[:2] = torch.tensor([0, 511])  # the ends of a book
+    codes = model.net.quantizers.indices_to_codes(tokens)
+    assert codes.shape == (2, width, 8, 4, 4)
+    near = 0.9 * codes if quantizer.get("lfq_bits") else _unsquashed(codes, quantizer["levels"] * books)
+    assert torch.equal(model.eval().quantize(near)[1].long(), tokens)
+
+
+def _unsquashed(codes, levels):
+    """Latents that FSQ squashes and rounds to these codes."""
+    level = torch.tensor(levels).reshape(-1, 1, 1, 1)
+    half, offset = (level - 1) * (1 + 1e-3) / 2, torch.where(level % 2 == 0, 0.5, 0.0)
+    return torch.atanh((codes * (level // 2) + offset) / half) - torch.atanh(offset / half)
+
+
+def test_tokens_of_two_books_get_one_sentence_too():
+    model = Tokenizer(dim=8, layers=TINY_LAYERS, levels=(8, 8, 8), books=2)
+    with pytest.raises(ValueError, match=r"\(1, 8, 4, 4\); expected int64 \(b, 8, 4, 4, 2\)"):
+        model.decode(torch.zeros(1, 8, 4, 4, dtype=torch.long))
+
+
+def pull_on_collapsed(**changes):
+    """The gradient that LFQ's loss, commitment apart, sends to latents which all have the same signs."""
+    layers = ("residual", ("compress_space", 9), ("compress_space", 9))
+    model = Tokenizer(dim=8, layers=layers, lfq_bits=9, lfq_commitment_loss_weight=0.0, **changes).train()
+    z = (1 + 0.01 * torch.randn(1, 9, 8, 4, 4, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    model.latents = lambda _: z
+    *_, auxiliary = model(None)
+    auxiliary.backward()
+    return z.grad.abs().amax(1)
+
+
+def test_collapsed_latents_feel_our_entropy():
+    """`VideoTokenizer` would take it at an inverse temperature of 100: see the trap in test_traps.py."""
+    assert (pull_on_collapsed() > 0).all()
+    assert (pull_on_collapsed(inv_temperature=100.0) == 0).all()
+
+
+def test_the_loss_holds_what_lfq_adds(videos):
+    torch.manual_seed(0)
+    model = Tokenizer(dim=8, layers=TINY_LAYERS, lfq_bits=9).train()
+    films, tokens, auxiliary = model(videos)
+    loss, _ = reconstruction_loss(lambda _: (films, tokens, auxiliary), videos)
+    plain, _ = reconstruction_loss(lambda _: (films, tokens), videos)
+    assert loss.item() == pytest.approx(plain.item() + auxiliary.item(), rel=1e-4)
+    model.zero_grad()
+    auxiliary.backward()
+    assert model.net.conv_in.conv.weight.grad.abs().sum() > 0  # commitment and entropy reach the encoder
+    assert model.net.encoder_layers[-1][1].weight.grad.abs().sum() > 0  # through the norm that the library forgets
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_seventeen_frames_are_one_and_eight_pairs(separate, videos):
+    torch.manual_seed(0)
+    layers = (("compress_time", 8), *TINY_LAYERS)
+    model = Tokenizer(dim=8, layers=layers, patch=(1, 4, 4), frames=17, separate_first_frame_encoding=separate).eval()
+    for part in model.modules():
+        if isinstance(part, SqueezeExcite):
+            torch.nn.init.normal_(part.net[-2].weight)
+    films = torch.cat([videos[:1], videos[:1, :, -1:]], 2)
+    tokens = model.encode(films)
+    assert tokens.shape == (1, *model.grid) == (1, 9, 4, 4)
+    assert model.decode(tokens).shape == films.shape
+    painted = films.clone()
+    painted[:, :, 1:] = 1 - painted[:, :, 1:]
+    change = (model.latents(painted) - model.latents(films)).abs().amax((0, 1, 3, 4))
+    assert change[0] < 1e-5  # the first token frame knows the first frame only
+    assert (change[1:] > 1e-3).all()
+    with pytest.raises(ValueError, match=r"expected \(b, 3, 17, 64, 64\)"):
+        model.encode(videos)
+
+
+def test_an_odd_number_of_frames_is_not_folded_in_pairs():
+    with pytest.raises(ValueError, match=r"17 frames cannot be folded 2 at a time"):
+        Tokenizer(dim=8, layers=TINY_LAYERS, frames=17)
+
+
+def test_a_condition_reaches_both_ways(videos):
+    torch.manual_seed(0)
+    model = Tokenizer(dim=8, layers=(*TINY_LAYERS, "cond_residual"), dim_cond=4).eval()
+    one, two = torch.eye(4)[[0, 0, 0, 0]], torch.eye(4)[[1, 1, 1, 1]]
+    assert not torch.allclose(model.latents(videos, cond=one), model.latents(videos, cond=two))
+    tokens = model.encode(videos, cond=one)
+    assert not torch.allclose(model.decode(tokens, cond=one), model.decode(tokens, cond=two))
+
+
 # ---- time ----
 
 

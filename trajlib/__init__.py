@@ -4,7 +4,8 @@ import warnings
 
 import torch
 
-warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)  # x-transformers still calls it
+for old in ("torch.jit.script", "torch.cuda.amp.autocast", "torch.backends.cuda.sdp_kernel"):
+    warnings.filterwarnings("ignore", f"`{old}", FutureWarning)  # magvit2-pytorch and x-transformers still call them
 
 # Where white paper comes out nearly white, gradients are too small for normal floats, and a CPU takes such numbers ten
 # times more slowly: the tokenizer's backward pass grew from 0.3 s to 2.9 s in training. Threads that are there already

@@ -1,4 +1,4 @@
-"""The command line: `python -m trajlib run`, `python -m trajlib bench`."""
+"""The command line: `python -m trajlib run`, `ablate`, `bench`."""
 
 import argparse
 import os
@@ -25,6 +25,18 @@ README configuration of magvit2-pytorch (17 frames of 64x64 pixels, without disc
 a step, since a step takes seconds), arithmetic beside the machine's matrix product. A benchmark, not a test: where
 something else runs at the same time, take OMP_NUM_THREADS=1, and only the ratios for good. About four minutes.
 """
+ABLATE = """\
+Train the tokenizer many times, each time with one part of MAGVIT's recipe switched on or off, on equal budgets, and
+write one row of figures for each run. A study that was stopped goes on where it was: give the same --out.
+"""
+ABLATE_EXAMPLES = """\
+examples:
+  python -m trajlib ablate                               every arm, two seeds: some 25 minutes on two cores
+  python -m trajlib ablate --only base attend_time       two arms
+  python -m trajlib ablate --profile smoke               tiny: does it work?
+
+exit code: 0 all well, 1 an arm failed that should not, 2 the command cannot be run as given
+"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,6 +51,7 @@ def parser() -> Parser:
     top = Parser(prog="python -m trajlib", description="Run the trajlib course without a browser.")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
+    _add_ablate(commands)
     _add_bench(commands)
     return top
 
@@ -60,6 +73,39 @@ def _add_run(commands) -> None:
     cmd.add_argument("--notebooks", type=Path, metavar="DIR", help="another folder of notebooks to run")
     cmd.add_argument("--update", action="store_true", help="maintainers: store outputs and figures in the repository")
     cmd.set_defaults(command=_run)
+
+
+def _add_ablate(commands) -> None:
+    cmd = commands.add_parser(
+        "ablate", help="compare the parts of the tokenizer's recipe", description=ABLATE, epilog=ABLATE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    cmd.add_argument("--profile", default="full", metavar="full|smoke", help="sizes of everything (default: full)")
+    cmd.add_argument("--only", action="extend", nargs="+", default=[], metavar="ARM", help="names of arms to run")
+    cmd.add_argument("--out", type=Path, metavar="FILE", help="the CSV (default: runs/ablations-PROFILE.csv)")
+    cmd.add_argument("--workers", type=int, default=2, metavar="N", help="processes of one thread each (default: 2)")
+    cmd.add_argument("--steps", type=int, metavar="N", help="training steps of each run (default: the profile's)")
+    cmd.set_defaults(command=_ablate)
+
+
+def _ablate(args: argparse.Namespace) -> int:
+    import dataclasses
+
+    from trajlib import ablations, config
+
+    try:
+        for name, number in (("--workers", args.workers), ("--steps", args.steps)):
+            if number is not None and number < 1:
+                raise ablations.StudyError(f"{name} is {number}: 1 or more was expected.")
+        cfg = config.profile(args.profile)
+        cfg = dataclasses.replace(cfg, ablation=cfg.ablation | ({"steps": args.steps} if args.steps else {}))
+        out = args.out or Path("runs") / f"ablations-{cfg.name}.csv"
+        rows = ablations.run(cfg, out, tuple(args.only), args.workers, say=_say)
+    except ValueError as error:
+        print(f"python -m trajlib ablate: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {out}: {len(rows)} rows")
+    return 0 if all(ablations.finished(row) for row in rows) else 1
 
 
 def _run(args: argparse.Namespace) -> int:

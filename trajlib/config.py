@@ -10,6 +10,8 @@ COLOUR = TOKENIZER | {"steps": 600, "ema": 0.99}
 TRANSFORMER = {"steps": 1200, "lr": 1.5e-3, "ema": 0.99, "bf16": False, "lines": 8}
 CNN = {"steps": 1200, "lr": 1e-3, "ema": 0.98, "bf16": False, "lines": 4}
 TOKEN_CLASSIFIER = {"steps": 4000, "lr": 2e-3, "ema": 0.99, "bf16": False, "weight_decay": 0.05, "lines": 4}
+# narrowed to half, so that some 70 runs take 25 minutes on two cores; `only` names the arms, none: all that need no net
+ABLATION = {"steps": 140, "batch": 8, "seeds": (0, 1), "validation_clips": 128, "width": 0.5, "loss": {}, "only": ()}
 TINY_LAYERS = (("residual"), ("compress_space", 32), ("residual"), ("compress_space", 48), ("residual"))
 
 
@@ -36,6 +38,7 @@ class Profile:
     tokenizer_recipe: dict[str, Any] = None  # arguments of training.fit
     colour_recipe: dict[str, Any] = None  # the second round, on further clips
     hue_weight: float = 10.0  # of errors in hue, in that round
+    ablation: dict[str, Any] = None  # budget of every arm of `trajlib.ablations`
     transformer: dict[str, Any] = None
     transformer_clips: int = 6000  # clips whose tokens the transformer is trained on
     transformer_batch: int = 32
@@ -56,6 +59,7 @@ PROFILES = {
         tokenizer={},
         tokenizer_recipe=TOKENIZER,
         colour_recipe=COLOUR,
+        ablation=ABLATION,
         transformer={},
         transformer_recipe=TRANSFORMER,
         cnn_recipe=CNN,
@@ -79,6 +83,8 @@ PROFILES = {
         tokenizer_batch=4,
         tokenizer_recipe=TOKENIZER | {"steps": 16, "lines": 2},
         colour_recipe=COLOUR | {"steps": 4, "lines": 1},
+        ablation=ABLATION
+        | {"steps": 2, "batch": 2, "seeds": (0,), "validation_clips": 4, "width": 1, "only": ("base", "lfq_2x512")},
         transformer={"dim": 32, "depth": 2, "heads": 2},
         transformer_clips=32,
         transformer_batch=8,

@@ -330,6 +330,26 @@ def accuracies(values, intervals, chance, within=None, colours=None, xlabel="acc
     return fig
 
 
+@styled
+def seeds(values, reference, xlabel="PSNR, dB", colours=None):
+    """{name: [a value for each seed]} as dots, a stroke at their mean, top to bottom; the rest is to be compared with
+    the range of `reference`'s own seeds, shaded. `colours`: {name: colour}.
+    """
+    fig = Picture(figsize=(WIDTH, 0.17 * len(values) + 0.6), layout="constrained")
+    ax = fig.subplots()
+    for row, (name, some) in enumerate(values.items()):
+        colour = (colours or {}).get(name, COLOURS["linear"])
+        ax.plot(some, [row] * len(some), "o", color=colour, markersize=4, alpha=0.8)
+        ax.plot(np.mean(some), row, "|", color=colour, markersize=9)
+    ax.axvspan(min(values[reference]), max(values[reference]), color=GREY, alpha=0.15, linewidth=0)
+    ax.axvline(np.mean(values[reference]), color=GREY, linewidth=1, linestyle=":")
+    ax.set(yticks=range(len(values)), yticklabels=values, xlabel=xlabel)
+    ax.set_ylim(len(values) - 0.4, -0.6)
+    ax.grid(axis="x", color="#eeeeee")
+    ax.set_axisbelow(True)
+    return fig
+
+
 # ---- the studio ----
 
 

@@ -5,18 +5,14 @@
 """
 
 import math
-import warnings
 
 import torch
 from einops import rearrange
+from magvit2_pytorch.magvit2_pytorch import SqueezeExcite, VideoTokenizer
 from torch import nn
 from torch.nn import functional as F
 
 from trajlib.render import FRAMES, SIZE
-
-with warnings.catch_warnings():  # the library still calls torch.jit.script and torch.cuda.amp
-    warnings.simplefilter("ignore", FutureWarning)
-    from magvit2_pytorch.magvit2_pytorch import SqueezeExcite, VideoTokenizer
 
 FOLD = "b c (t p) (h q) (w r) -> b (c p q r) t h w"
 UNFOLD = "b (c p q r) t h w -> b c (t p) (h q) (w r)"
@@ -27,6 +23,8 @@ LAYERS = (
     ("compress_space", 192),
     ("consecutive_residual", 2),  # at 8 x 4 x 4
 )
+# MAGVIT-v2's weights (arXiv 2310.05737); the library's are a commitment of 1 and a diversity of 2.5
+LFQ_LOSS = {"lfq_entropy_loss_weight": 0.1, "lfq_commitment_loss_weight": 0.25, "lfq_diversity_gamma": 1.0}
 
 
 class Tokenizer(nn.Module):
@@ -34,12 +32,30 @@ class Tokenizer(nn.Module):
 
     `levels`: FSQ's steps per latent dimension; their product is the codebook's size. `layers` are VideoTokenizer's.
     Decoding sees token indices and nothing else.
+
+    `lfq_bits`: lookup-free quantization of so many signs in place of FSQ. `books`: so many codebooks, each of that
+    size, and as many indices a token. `frames`: an odd number means 1 + the rest. `library`: VideoTokenizer's own
+    arguments; with `dim_cond` and layers that take it, every method wants `cond=` (b, dim_cond) beside its input.
     """
 
-    def __init__(self, levels=(8, 5, 5, 5), dim=32, layers=LAYERS, patch=(2, 4, 4), gate_bias=0.0):
+    def __init__(
+        self, levels=(8, 5, 5, 5), dim=32, layers=LAYERS, patch=(2, 4, 4), gate_bias=0.0,
+        lfq_bits=None, books=1, inv_temperature=1.0, frames=FRAMES, **library,
+    ):  # fmt: skip
         super().__init__()
+        if frames % patch[0]:
+            raise ValueError(f"{frames} frames cannot be folded {patch[0]} at a time: take a patch of 1 frame.")
+        levels = None if lfq_bits else levels
         self.config = {"levels": levels, "dim": dim, "layers": layers, "patch": patch, "gate_bias": gate_bias}
-        self.codebook_size = math.prod(levels)
+        self.config |= {"lfq_bits": lfq_bits, "books": books, "inv_temperature": inv_temperature, "frames": frames}
+        self.config |= library
+        self.codebook_size = 2**lfq_bits if lfq_bits else math.prod(levels)
+        self.frames = frames
+        self.timing = {"video_contains_first_frame": frames % 2 == 1}
+        # VideoTokenizer calls LFQ at an inverse temperature of 100, where its entropy has no gradient left
+        self.temperature = {"inv_temperature": inv_temperature} if lfq_bits else {}
+        fsq = {"use_fsq": True, "fsq_levels": list(levels or ())}
+        quantizer = {"codebook_size": self.codebook_size, **LFQ_LOSS} if lfq_bits else fsq
         self.patch = dict(zip("pqr", patch, strict=True))
         self.net = VideoTokenizer(
             image_size=SIZE // patch[1],
@@ -47,11 +63,11 @@ class Tokenizer(nn.Module):
             init_dim=dim,
             layers=tuple(layer if isinstance(layer, str) else tuple(layer) for layer in layers),
             input_conv_kernel_size=(3, 3, 3),
-            use_fsq=True,
-            fsq_levels=list(levels),
+            num_codebooks=books,
             perceptual_loss_weight=0,  # else it downloads VGG16 here
             use_gan=False,
             discr_kwargs={"dim": 8, "image_size": 16, "channels": 3, "max_dim": 8},  # it builds one even without a GAN
+            **quantizer | library,
         )
         del self.net.discr
         for part in self.net.modules():
@@ -62,46 +78,52 @@ class Tokenizer(nn.Module):
                 nn.init.constant_(part.net[-2].bias, gate_bias)
         halvings = sum(layer[0] == "compress_space" for layer in layers)
         side = SIZE // patch[1] // 2**halvings
-        self.grid = (FRAMES // patch[0] // self.net.time_downsample_factor, side, side)  # (t, h, w)
+        steps = frames // patch[0] // self.net.time_downsample_factor + frames % 2
+        self.grid = (steps, side, side)  # (t, h, w)
+        self.token_shape = self.grid + ((books,) if books > 1 else ())
 
-    def latents(self, videos):
+    def latents(self, videos, **cond):
         """(b, 3, 16, 64, 64) in [0, 1] -> (b, c, 8, 4, 4): what the quantizer rounds."""
         ink = 1 - videos  # blank paper is 0, so that the causal padding in front of a clip is blank paper
         folded = rearrange(ink, FOLD, **self.patch)  # (b, 96, 8, 16, 16)
-        z = self.net.encode(folded, video_contains_first_frame=False)
+        z = self.net.encode(folded, **self.timing, **cond)
         # the library builds a last LayerNorm and never calls it: its loop stops one layer short
         return self.net.encoder_layers[-1](z)
 
-    def pixels(self, quantized):
+    def quantize(self, z):
+        """Latents -> (quantized latents, tokens), and with LFQ its entropy and commitment loss."""
+        return self.net.quantizers(z, **self.temperature)
+
+    def pixels(self, quantized, **cond):
         """Quantized latents (b, c, 8, 4, 4) -> (b, 3, 16, 64, 64), not yet clipped to [0, 1]."""
-        ink = self.net.decode(quantized, video_contains_first_frame=False)
+        ink = self.net.decode(quantized, **self.timing, **cond)
         return 1 - rearrange(ink, UNFOLD, **self.patch)
 
-    def forward(self, videos):
-        """Round trip with gradients (straight through the rounding): videos -> reconstruction, tokens."""
-        quantized, tokens = self.net.quantizers(self.latents(videos))
-        return self.pixels(quantized), tokens
+    def forward(self, videos, **cond):
+        """Round trip with gradients (straight through the rounding): videos -> reconstruction, tokens[, LFQ's loss]."""
+        quantized, *rest = self.quantize(self.latents(videos, **cond))
+        return self.pixels(quantized, **cond), *rest
 
     @torch.no_grad()
-    def encode(self, videos):
-        """(b, 3, 16, 64, 64) float in [0, 1] -> tokens (b, 8, 4, 4) int64 in 0 .. codebook_size - 1."""
-        check_videos(videos)
-        return self.net.quantizers(self.latents(videos))[1].long()
+    def encode(self, videos, **cond):
+        """(b, 3, 16, 64, 64) float in [0, 1] -> tokens (b, 8, 4, 4[, books]) int64 in 0 .. codebook_size - 1."""
+        check_videos(videos, self.frames)
+        return self.quantize(self.latents(videos, **cond))[1].long()
 
     @torch.no_grad()
-    def decode(self, tokens):
-        """Tokens (b, 8, 4, 4) -> (b, 3, 16, 64, 64) float in [0, 1]."""
+    def decode(self, tokens, **cond):
+        """Tokens (b, 8, 4, 4[, books]) -> (b, 3, 16, 64, 64) float in [0, 1]."""
         self.check_tokens(tokens)
-        return self.pixels(self.net.quantizers.indices_to_codes(tokens)).float().clamp(0, 1)
+        return self.pixels(self.net.quantizers.indices_to_codes(tokens), **cond).float().clamp(0, 1)
 
-    def reconstruct(self, videos):
+    def reconstruct(self, videos, **cond):
         """There and back: decode(encode(videos))."""
-        return self.decode(self.encode(videos))
+        return self.decode(self.encode(videos, **cond), **cond)
 
     def check_tokens(self, tokens):
         """ValueError unless these are token indices of this tokenizer's grid."""
-        if tokens.is_floating_point() or tokens.ndim != 4 or tuple(tokens.shape[1:]) != self.grid:
-            expected = ", ".join(map(str, ("b", *self.grid)))
+        if tokens.is_floating_point() or tuple(tokens.shape[1:]) != self.token_shape:
+            expected = ", ".join(map(str, ("b", *self.token_shape)))
             raise ValueError(f"tokens came as {tokens.dtype} {tuple(tokens.shape)}; expected int64 ({expected}).")
         if tokens.numel() and (tokens.min() < 0 or tokens.max() >= self.codebook_size):
             raise ValueError(
@@ -112,27 +134,29 @@ class Tokenizer(nn.Module):
 def reconstruction_loss(tokenizer, videos, weight=10.0, hue=1.0):
     """Squared error, `weight` times as dear near the dot: 98 % of a clip is white, and white is easy.
 
-    `hue` weighs what is left of the error when its mean over red, green and blue is taken away; 1 is plain.
+    `hue` weighs what is left of the error when its mean over red, green and blue is taken away; 1 is plain. What a
+    tokenizer with LFQ returns beside its tokens is added.
 
     Returns the loss and {"mse": the plain mean squared error}.
     """
-    reconstruction, _ = tokenizer(videos)
+    reconstruction, _, *auxiliary = tokenizer(videos)
     error = reconstruction.float() - videos
     grey = error.mean(1, keepdim=True)
     squared = grey**2 + hue * (error - grey) ** 2  # summed over the colours, with hue = 1 this is error^2
     ink = (1 - videos).amax(1, keepdim=True)  # (b, 1, t, h, w)
     near = F.max_pool3d((ink > 0.02).float(), (1, 5, 5), stride=1, padding=(0, 2, 2))
-    return 10 * (squared * (1 + (weight - 1) * near)).mean(), {"mse": (error**2).mean().detach()}
+    loss = 10 * (squared * (1 + (weight - 1) * near)).mean() + sum(auxiliary)
+    return loss, {"mse": (error**2).mean().detach()}
 
 
-def check_videos(videos):
+def check_videos(videos, frames=FRAMES):
     """ValueError, in one sentence, unless this is a float tensor (b, 3, 16, 64, 64) in [0, 1]."""
     if not isinstance(videos, torch.Tensor) or not videos.is_floating_point():
         kind = getattr(videos, "dtype", type(videos).__name__)
         raise ValueError(f"videos came as {kind}; expected floats in [0, 1]: trajlib.dataset.to_float makes them.")
-    if videos.ndim != 5 or tuple(videos.shape[1:]) != (3, FRAMES, SIZE, SIZE):
+    if videos.ndim != 5 or tuple(videos.shape[1:]) != (3, frames, SIZE, SIZE):
         raise ValueError(
-            f"videos came with shape {tuple(videos.shape)}; expected (b, 3, {FRAMES}, {SIZE}, {SIZE}): "
+            f"videos came with shape {tuple(videos.shape)}; expected (b, 3, {frames}, {SIZE}, {SIZE}): "
             "batch, RGB, frames, height, width."
         )
     if not videos.isfinite().all():
