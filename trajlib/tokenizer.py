@@ -27,6 +27,19 @@ LAYERS = (
 LFQ_LOSS = {"lfq_entropy_loss_weight": 0.1, "lfq_commitment_loss_weight": 0.25, "lfq_diversity_gamma": 1.0}
 
 
+class FastELU(nn.Module):
+    """torch's ELU, which takes a sixth of a training step on a CPU: exp(x) - 1 in place of the careful expm1."""
+
+    def forward(self, x):
+        return F.relu(x) + (x.clamp(max=0).exp() - 1)
+
+
+def with_fast_elu(module):
+    """Put `FastELU` wherever the library has an ELU."""
+    for name, part in module.named_children():
+        setattr(module, name, FastELU()) if isinstance(part, nn.ELU) else with_fast_elu(part)
+
+
 class Tokenizer(nn.Module):
     """A video tokenizer: one token for 16 x 16 pixels of 2 frames, 512 positions.
 
@@ -72,6 +85,7 @@ class Tokenizer(nn.Module):
             **quantizer | library,
         )
         del self.net.discr
+        with_fast_elu(self.net)
         for part in self.net.modules():
             if isinstance(part, nn.Conv3d):
                 part.to(memory_format=torch.channels_last_3d)  # backward runs twice as fast on a CPU
