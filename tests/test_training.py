@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from trajlib.training import fit, learning_rate
+from trajlib.training import KernelMuon, fit, learning_rate, optimizers
 
 STEPS = 12
 
@@ -19,7 +19,7 @@ class Toy(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 1))
+        self.net = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 16), nn.Dropout(0.3), nn.Linear(16, 1))
 
     def forward(self, x):
         return self.net(x)
@@ -106,6 +106,54 @@ def test_what_is_returned_is_the_moving_average():
     assert torch.allclose(model.net[0].weight, 0.9 * first + 0.1 * last, atol=1e-6)
 
 
+# ---- Muon ----
+
+
+def kernels(channels_last):
+    """The same convolution twice: as it is, and as a plain matrix of torch's own Muon."""
+    torch.manual_seed(0)
+    conv = nn.Conv3d(4, 6, 3)
+    if channels_last:
+        conv = conv.to(memory_format=torch.channels_last_3d)
+    return conv, nn.Parameter(conv.weight.detach().clone().contiguous().flatten(1))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_kernel_steps_as_the_matrix_it_is(channels_last):
+    conv, matrix = kernels(channels_last)
+    settings = {"lr": 0.02, "weight_decay": 0.0}
+    ours, torchs = KernelMuon([conv.weight], **settings), torch.optim.Muon([matrix], **settings)
+    for step in range(3):
+        x = torch.randn(2, 4, 5, 5, 5, generator=torch.Generator().manual_seed(step))
+        ours.zero_grad()
+        conv(x).square().mean().backward()
+        matrix.grad = conv.weight.grad.contiguous().flatten(1).clone()
+        ours.step()
+        torchs.step()
+    assert torch.allclose(conv.weight.flatten(1), matrix, atol=2e-3)  # rounded to bf16 inside, in another order
+    assert (conv.weight.flatten(1) - kernels(channels_last)[1]).abs().max() > 0.01
+
+
+def test_a_step_of_muon_turns_all_directions_alike():
+    """Gradients of very different sizes along two directions: the step is nearly orthogonal all the same."""
+    weight = nn.Parameter(torch.zeros(16, 16))
+    optimizer = KernelMuon([weight], lr=1.0, weight_decay=0.0, momentum=0.0)
+    weight.grad = torch.diag(torch.logspace(0, -1, 16))
+    optimizer.step()
+    sizes = torch.linalg.svdvals(weight.detach())
+    assert 0.5 < sizes.min() <= sizes.max() < 1.5
+
+
+def test_every_weight_has_one_optimizer():
+    model = nn.Sequential(nn.Conv3d(16, 16, 3), nn.Linear(16, 16), nn.Linear(16, 4), nn.LayerNorm(16))
+    adamw, muon = optimizers(model, 1e-3, 0.02, 0.0)
+    assert {id(w) for w in muon.weights} == {id(model[0].weight), id(model[1].weight)}  # not the thin one
+    assert {id(w) for w in adamw.param_groups[0]["params"]} == {
+        id(w) for w in (model[0].bias, model[1].bias, *model[2].parameters(), *model[3].parameters())
+    }
+    assert len(optimizers(model, 1e-3, None, 0.0)) == 1
+
+
 # ---- stopped and taken up ----
 
 
@@ -113,8 +161,8 @@ class Stopped(Exception):
     """Somebody pulled the plug."""
 
 
-@pytest.mark.parametrize("when", [5, 7, 11])
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path, capsys, when):
+@pytest.mark.parametrize(("when", "muon"), [(5, None), (7, None), (11, None), (7, 0.02)])
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, capsys, when, muon):
     checkpoint = tmp_path / "toy.checkpoint"
 
     def stopping(step):
@@ -123,11 +171,11 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, capsys, when):
         return batch_fn(step)
 
     with pytest.raises(Stopped):
-        train(checkpoint=checkpoint, every=5, batch_fn=stopping)
+        train(muon=muon, checkpoint=checkpoint, every=5, batch_fn=stopping)
     assert [file.name for file in tmp_path.iterdir()] == ["toy.checkpoint"]
-    resumed, history = train(checkpoint=checkpoint, every=5)
+    resumed, history = train(muon=muon, checkpoint=checkpoint, every=5)
     assert f"taken up at step {when // 5 * 5} of {STEPS}" in capsys.readouterr().out
-    whole, whole_history = train()
+    whole, whole_history = train(muon=muon)
     assert same(resumed, whole)
     assert history == whole_history
     assert not list(tmp_path.iterdir())

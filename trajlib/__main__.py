@@ -1,4 +1,4 @@
-"""The command line: `python -m trajlib run`, `python -m trajlib ablate`."""
+"""The command line: `python -m trajlib run`, `ablate`, `bench`."""
 
 import argparse
 import os
@@ -19,8 +19,12 @@ examples:
 
 exit code: 0 all well, 1 a notebook failed or a figure differs, 2 the command cannot be run as given
 """
-
-
+BENCH = """\
+Measure how fast training, encoding and decoding are, and print each figure beside another: our tokenizer beside the
+README configuration of magvit2-pytorch (17 frames of 64x64 pixels, without discriminator and perceptual loss, one clip
+a step, since a step takes seconds), arithmetic beside the machine's matrix product. A benchmark, not a test: where
+something else runs at the same time, take OMP_NUM_THREADS=1, and only the ratios for good. About four minutes.
+"""
 ABLATE = """\
 Train the tokenizer many times, each time with one part of MAGVIT's recipe switched on or off, on equal budgets, and
 write one row of figures for each run. A study that was stopped goes on where it was: give the same --out.
@@ -48,6 +52,7 @@ def parser() -> Parser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
     _add_ablate(commands)
+    _add_bench(commands)
     return top
 
 
@@ -115,6 +120,47 @@ def _run(args: argparse.Namespace) -> int:
     except (course.UsageError, course.pretrained.ArtifactError) as error:
         print(f"python -m trajlib run: {error}", file=sys.stderr)
         return 2
+
+
+def _add_bench(commands) -> None:
+    cmd = commands.add_parser(
+        "bench",
+        help="measure speeds, as ratios",
+        description=BENCH,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    seconds = "how long each of the two is trained (default: 60); the README configuration makes at least one step"
+    cmd.add_argument("--seconds", type=_seconds, default=60.0, metavar="S", help=seconds)
+    cmd.add_argument("--profile", default="full", choices=("full", "smoke"), help="smoke: tiny models, to try it out")
+    cmd.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    cmd.set_defaults(command=_bench)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} came, a number above 0 and up to 3600 is needed")
+    return seconds
+
+
+def _bench(args: argparse.Namespace) -> int:
+    if args.json and (args.json.is_dir() or not args.json.resolve().parent.is_dir()):
+        print(
+            f"python -m trajlib bench: {args.json} cannot be written: name a file in a folder that is there.",
+            file=sys.stderr,
+        )
+        return 2
+    from trajlib import bench, pretrained
+
+    try:
+        bench.run(args.profile, args.seconds, args.json, say=_say)
+    except pretrained.ArtifactError as error:
+        print(f"python -m trajlib bench: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def _say(line: str) -> None:

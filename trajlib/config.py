@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-# float32 throughout: on the CPUs measured, oneDNN's bf16 convolutions were slower (190 against 260 GFLOP/s)
-TOKENIZER = {"steps": 1600, "lr": 1e-3, "ema": 0.995, "bf16": False, "lines": 8}
-# at first the squared error buys place, and rounding drops the hue: a second round in which hue weighs ten times
-COLOUR = TOKENIZER | {"steps": 600, "ema": 0.99}
+TOKENIZER = {"steps": 6400, "lr": 1e-3, "muon": 0.02, "weight_decay": 0.0, "ema": 0.998, "bf16": True, "lines": 8}
 TRANSFORMER = {"steps": 1200, "lr": 1.5e-3, "ema": 0.99, "bf16": False, "lines": 8}
 CNN = {"steps": 1200, "lr": 1e-3, "ema": 0.98, "bf16": False, "lines": 4}
 TOKEN_CLASSIFIER = {"steps": 4000, "lr": 2e-3, "ema": 0.99, "bf16": False, "weight_decay": 0.05, "lines": 4}
@@ -28,6 +25,8 @@ class Profile:
     counted_clips: int = 1000  # 05: training clips whose tokens are counted
     tokenizer: dict[str, Any] = None  # arguments of Tokenizer
     tokenizer_batch: int = 8  # clips in a step
+    close_up_batch: int = 16  # clips in a step of close-ups, four films of each
+    close_up_share: float = 0.6  # of the steps, the first ones
     validation_clips: int = 128  # 02: clips for looking inside
     overfit: dict[str, Any] = None  # 02: the little tokenizer that learns a handful of clips by heart
     overfit_clips: int = 2
@@ -36,8 +35,7 @@ class Profile:
     codec_clips: int = 50  # 03: clips that real codecs code, at every quality
     ssim_clips: int = 100  # 03: clips for structural similarity, which is slow
     tokenizer_recipe: dict[str, Any] = None  # arguments of training.fit
-    colour_recipe: dict[str, Any] = None  # the second round, on further clips
-    hue_weight: float = 10.0  # of errors in hue, in that round
+    hue_weight: float = 10.0  # of errors in hue: with 1, rounding drops the hue and it does not come back
     ablation: dict[str, Any] = None  # budget of every arm of `trajlib.ablations`
     transformer: dict[str, Any] = None
     transformer_clips: int = 6000  # clips whose tokens the transformer is trained on
@@ -58,7 +56,6 @@ PROFILES = {
         overfit={"dim": 32, "layers": TINY_LAYERS},
         tokenizer={},
         tokenizer_recipe=TOKENIZER,
-        colour_recipe=COLOUR,
         ablation=ABLATION,
         transformer={},
         transformer_recipe=TRANSFORMER,
@@ -81,8 +78,8 @@ PROFILES = {
         codec_clips=2,
         ssim_clips=8,
         tokenizer_batch=4,
+        close_up_batch=4,
         tokenizer_recipe=TOKENIZER | {"steps": 16, "lines": 2},
-        colour_recipe=COLOUR | {"steps": 4, "lines": 1},
         ablation=ABLATION
         | {"steps": 2, "batch": 2, "seeds": (0,), "validation_clips": 4, "width": 1, "only": ("base", "lfq_2x512")},
         transformer={"dim": 32, "depth": 2, "heads": 2},

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
 from scipy.spatial.transform import Rotation
 
 from trajlib import FAMILIES, trajectories
@@ -255,6 +256,23 @@ def version(videos, number):
         number, flip = divmod(number, 2)
         videos = videos.flip(axis) if flip else videos
     return videos.transpose(-1, -2) if number else videos
+
+
+def close_ups(videos, generator, frames=4, side=32, cell=16):
+    """Clips (b, 3, t, h, w) uint8, cut into short films about their dots: (b t / frames, 3, frames, side, side).
+
+    A film's corner is a multiple of `cell`, so that it keeps to the grid of tokens; chance decides which of those that
+    lie about the dot's middle. No path is looked up: the middle is that of the ink.
+    """
+    films = rearrange(videos, "b c (n t) h w -> (b n) c t h w", t=frames)
+    ink = (255 - films.amin(1)).float().sum(1)  # (n, h, w)
+    corners = []
+    for along in (ink.sum(2), ink.sum(1)):  # rows, then columns: (n, size)
+        middle = (along * torch.arange(along.shape[1])).sum(1) / along.sum(1).clamp_min(1)
+        chance = torch.rand(len(films), generator=generator)
+        corner = ((middle + 0.5 - side / 2) / cell + chance).floor().clamp(0, (along.shape[1] - side) // cell)
+        corners.append((corner * cell).long().tolist())
+    return torch.stack([f[..., y : y + side, x : x + side] for f, y, x in zip(films, *corners, strict=True)])
 
 
 def to_float(videos):

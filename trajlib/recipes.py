@@ -10,7 +10,8 @@ from functools import partial
 import torch
 
 from trajlib.classifiers import Simple3DCNN, TokenClassifier, classification_loss
-from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, to_float, version
+from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, close_ups, to_float, version
+from trajlib.metrics import follow_dot, foreground_psnr, psnr
 from trajlib.pretrained import folder, train_or_load
 from trajlib.tokenizer import Tokenizer, reconstruction_loss
 from trajlib.training import fit
@@ -20,29 +21,52 @@ WORLD = 10**9  # clips are made when asked for: a tokenizer in training never se
 
 
 def tokenizer(cfg, artifacts, watch=None):
-    """The video tokenizer of notebook 02, from clips without labels: (model, card). Two rounds: place, then colour."""
-    world = TrajectoryDataset(WORLD, seed=SEEDS["train"])
-    size, place, colour = cfg.tokenizer_batch, cfg.tokenizer_recipe, cfg.colour_recipe
-
-    def batch(step):
-        return [to_float(world.batch(range(step * size, (step + 1) * size)).videos)]
-
-    def further(step):
-        return batch(place["steps"] + step)
+    """The video tokenizer of notebook 02, from clips without labels, each seen once: (model, card)."""
+    steps = cfg.tokenizer_recipe["steps"]
+    first = round(cfg.close_up_share * steps)  # steps of close-ups
+    data = f"{first * cfg.close_up_batch:,} clips of world {SEEDS['train']} in close-ups, then"
+    data += f" {(steps - first) * cfg.tokenizer_batch:,} whole ones, each seen once"
 
     def train():
         torch.manual_seed(cfg.seed)
-        data = f"{(place['steps'] + colour['steps']) * size:,} clips of world {SEEDS['train']}, each seen once"
-        model, first = Tokenizer(**cfg.tokenizer), {"minutes": 0}
         loss = partial(reconstruction_loss, hue=cfg.hue_weight)
-        if not _checkpoint("tokenizer_colour", artifacts).exists():  # else the first round is behind us
-            model, first = _fit("tokenizer", cfg, artifacts, model, reconstruction_loss, batch, place, data, watch)
-        model, card = _fit("tokenizer_colour", cfg, artifacts, model, loss, further, colour, data, watch)
-        minutes = round(first["minutes"] + card["minutes"], 1)
-        rounds = {"place": place, "colour": colour | {"hue": cfg.hue_weight}}
-        return model, card | {"recipe": rounds, "minutes": minutes}
+        model = Tokenizer(**cfg.tokenizer)
+        model, card = _fit("tokenizer", cfg, artifacts, model, loss, tokenizer_batches(cfg), cfg.tokenizer_recipe, data,
+                           watch)  # fmt: skip
+        return model, card | {"hue": cfg.hue_weight, "figures": card["figures"] | judged(model, cfg)}
 
     return train_or_load("tokenizer", artifacts, train, torch.float16)
+
+
+def tokenizer_batches(cfg):
+    """batch_fn for `fit`: close-ups at first, where most pixels have something to tell, and then whole clips.
+
+    A film of 4 x 32 x 32 pixels costs a sixteenth of a clip and shows the dot four times as often for its pixels.
+    """
+    world, near, far = TrajectoryDataset(WORLD, seed=SEEDS["train"]), cfg.close_up_batch, cfg.tokenizer_batch
+    first = round(cfg.close_up_share * cfg.tokenizer_recipe["steps"])
+
+    def batch(step):
+        if step < first:
+            videos = world.batch(range(step * near, (step + 1) * near)).videos
+            return [to_float(close_ups(videos, torch.Generator().manual_seed(step)))]
+        start = first * near + (step - first) * far
+        return [to_float(world.batch(range(start, start + far)).videos)]
+
+    return batch
+
+
+def judged(tokenizer, cfg):
+    """{figure: number} of a tokenizer on the profile's validation clips: its card says it, and a test repeats it."""
+    clips = TrajectoryDataset(cfg.validation_clips, seed=SEEDS["validation"]).batch()
+    parts = [to_float(videos) for videos in clips.videos.split(32)]
+    films = [tokenizer.reconstruct(videos) for videos in parts]
+    error = (torch.cat([follow_dot(film)[0] for film in films]) - clips.paths).norm(dim=-1).nan_to_num(64.0)
+    db = {name: torch.cat([measure(*pair) for pair in zip(parts, films, strict=True)]).mean().item()
+          for name, measure in (("psnr", psnr), ("foreground psnr", foreground_psnr))}  # fmt: skip
+    db["blank psnr"] = torch.cat([psnr(videos, torch.ones_like(videos)) for videos in parts]).mean().item()
+    return {f"validation {name}": round(value, 3) for name, value in
+            (db | {"position error": error.median().item()}).items()}  # fmt: skip
 
 
 def transformer(cfg, artifacts, watch=None):

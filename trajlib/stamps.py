@@ -16,7 +16,13 @@ from nbformat import NotebookNode
 from trajlib import pretrained
 
 PACKAGE = Path(__file__).resolve().parent
-NOT_IN_OUTPUTS = {"__main__.py", "course.py", "pages.py", "stamps.py"}  # they run notebooks; they change no output
+NOT_IN_OUTPUTS = {
+    "__main__.py",
+    "bench.py",
+    "course.py",
+    "pages.py",
+    "stamps.py",
+}  # no notebook imports them for its output
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_NOTE = "(controls: run this cell in JupyterLab to use them)"
 

@@ -31,7 +31,7 @@ class Tokenizer(nn.Module):
     """A video tokenizer: one token for 16 x 16 pixels of 2 frames, 512 positions.
 
     `levels`: FSQ's steps per latent dimension; their product is the codebook's size. `layers` are VideoTokenizer's.
-    Decoding sees token indices and nothing else.
+    `ends`: kernel of the first and the last convolution. Decoding sees token indices and nothing else.
 
     `lfq_bits`: lookup-free quantization of so many signs in place of FSQ. `books`: so many codebooks, each of that
     size, and as many indices a token. `frames`: an odd number means 1 + the rest. `library`: VideoTokenizer's own
@@ -39,14 +39,15 @@ class Tokenizer(nn.Module):
     """
 
     def __init__(
-        self, levels=(8, 5, 5, 5), dim=32, layers=LAYERS, patch=(2, 4, 4), gate_bias=0.0,
+        self, levels=(8, 5, 5, 5), dim=64, layers=LAYERS, patch=(2, 4, 4), ends=(1, 3, 3), gate_bias=0.0,
         lfq_bits=None, books=1, inv_temperature=1.0, frames=FRAMES, **library,
     ):  # fmt: skip
         super().__init__()
         if frames % patch[0]:
             raise ValueError(f"{frames} frames cannot be folded {patch[0]} at a time: take a patch of 1 frame.")
         levels = None if lfq_bits else levels
-        self.config = {"levels": levels, "dim": dim, "layers": layers, "patch": patch, "gate_bias": gate_bias}
+        self.config = {"levels": levels, "dim": dim, "layers": layers, "patch": patch, "ends": ends}
+        self.config |= {"gate_bias": gate_bias}
         self.config |= {"lfq_bits": lfq_bits, "books": books, "inv_temperature": inv_temperature, "frames": frames}
         self.config |= library
         self.codebook_size = 2**lfq_bits if lfq_bits else math.prod(levels)
@@ -62,7 +63,8 @@ class Tokenizer(nn.Module):
             channels=3 * math.prod(patch),
             init_dim=dim,
             layers=tuple(layer if isinstance(layer, str) else tuple(layer) for layer in layers),
-            input_conv_kernel_size=(3, 3, 3),
+            input_conv_kernel_size=tuple(ends),
+            output_conv_kernel_size=tuple(ends),
             num_codebooks=books,
             perceptual_loss_weight=0,  # else it downloads VGG16 here
             use_gan=False,

@@ -1,4 +1,4 @@
-"""One training loop for every model: AdamW, warm-up and cosine decay, a moving average of the weights, bf16, resuming.
+"""One training loop for every model: AdamW or Muon, warm-up and cosine decay, averaged weights, bf16, resuming.
 
 Each step's data and random numbers depend on (seed, step) alone, so a run that was stopped and taken up again ends
 with the weights it would have had.
@@ -25,6 +25,44 @@ def learning_rate(step, steps, peak, warmup=0.05):
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))))
 
 
+class KernelMuon(torch.optim.Muon):
+    """torch's Muon (Jordan et al., 2024) for kernels too: (out, in, t, h, w) is taken as the matrix (out, in t h w).
+
+    Muon makes each step's matrix orthogonal, so that all its directions move alike and not only the loudest. torch's
+    takes matrices alone: it gets views that share memory with the kernels. `weights` have two dimensions or more.
+    """
+
+    def __init__(self, weights, **kwargs):
+        self.weights = list(weights)
+        self.last = [weight.ndim > 2 and not weight.is_contiguous() for weight in self.weights]  # channels_last
+        pairs = zip(self.weights, self.last, strict=True)
+        super().__init__([torch.nn.Parameter(_matrix(weight.detach(), last)) for weight, last in pairs], **kwargs)
+
+    def step(self, closure=None):
+        """As Muon's; the gradients are read from the kernels."""
+        for view, weight, last in zip(self.param_groups[0]["params"], self.weights, self.last, strict=True):
+            view.grad = None if weight.grad is None else _matrix(weight.grad, last)
+        return super().step(closure)
+
+    def zero_grad(self, set_to_none=True):
+        """Forget the kernels' gradients."""
+        for weight in self.weights:
+            weight.grad = None
+
+
+def _matrix(kernel, channels_last):
+    return (kernel.movedim(1, -1) if channels_last else kernel).flatten(1)
+
+
+def optimizers(model, lr, muon, weight_decay):
+    """AdamW for all weights; or, with `muon` (its learning rate), Muon for matrices and AdamW for vectors."""
+    weights = list(model.parameters())
+    inner = [w for w in weights if muon and w.ndim > 1 and min(len(w), w[0].numel()) >= 16]
+    outer = [w for w in weights if not any(w is v for v in inner)]
+    adamw = torch.optim.AdamW(outer, lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay)
+    return [adamw, KernelMuon(inner, lr=muon, weight_decay=0.0)] if inner else [adamw]
+
+
 def fit(
     model: torch.nn.Module,
     loss_fn: Callable,
@@ -32,6 +70,7 @@ def fit(
     *,
     steps: int,
     lr: float,
+    muon: float | None = None,
     seed: int = 0,
     weight_decay: float = 0.01,
     ema: float = 0.99,
@@ -44,41 +83,46 @@ def fit(
 ):
     """Train `model` and return (the averaged model in eval mode, history).
 
+    `lr` is AdamW's peak learning rate; with `muon`, Muon takes the matrices, at that peak (see `optimizers`).
     loss_fn(model, batch) -> (loss, {name: scalar tensor}); batch_fn(step) -> that step's tensors.
     `checkpoint` names a file, written every `every` steps and taken up if it is there; it goes when training ends.
     `watch(step, averaged_model)` is called at each of the `lines` printed lines. History: {name: [value per step]}.
     """
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")  # picks CUDA or MPS where there is one
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay)
-    model, optimizer = accelerator.prepare(model, optimizer)
+    model = accelerator.prepare(model)  # first: Muon's views are of the weights where they are trained
+    steppers = accelerator.prepare(*optimizers(model, lr, muon, weight_decay))
+    steppers = list(steppers) if isinstance(steppers, tuple) else [steppers]
+    peaks = [stepper.param_groups[0]["lr"] for stepper in steppers]
     bare = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     average = AveragedModel(bare, multi_avg_fn=get_ema_multi_avg_fn(ema))
     history, start = {}, 0
     if checkpoint and Path(checkpoint).exists():
-        start, history = _resume(checkpoint, bare, average, optimizer)
+        start, history = _resume(checkpoint, bare, average, steppers)
         print(f"taken up at step {start} of {steps}")
     marks = {round(steps * k / lines) for k in range(1, lines + 1)}
     clock, first = time.time(), start
     model.train()
     for step in range(start, steps):
         torch.manual_seed(1_000_003 * seed + step)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, lr)
+        for stepper, peak in zip(steppers, peaks, strict=True):
+            stepper.param_groups[0]["lr"] = learning_rate(step, steps, peak)
         batch = [part.to(accelerator.device) for part in batch_fn(step)]
         with accelerator.autocast():
             loss, parts = loss_fn(model, batch)
         if not loss.isfinite():
             raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower the learning rate ({lr}).")
-        optimizer.zero_grad()
+        for stepper in steppers:
+            stepper.zero_grad()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), clip)
-        optimizer.step()
+        for stepper in steppers:
+            stepper.step()
         average.update_parameters(bare)
         for name, value in {"loss": loss, **parts}.items():
             history.setdefault(name, []).append(value.item())
         done = step + 1
         if checkpoint and done % every == 0 and done < steps:
-            _save(checkpoint, done, history, bare, average, optimizer)
+            _save(checkpoint, done, history, bare, average, steppers)
         if done in marks:
             recent = {name: sum(v[-50:]) / len(v[-50:]) for name, v in history.items()}
             minutes = (time.time() - clock) / 60
@@ -93,12 +137,13 @@ def fit(
     return average.module.cpu().eval(), history
 
 
-def _save(checkpoint, step, history, model, average, optimizer):
+def _save(checkpoint, step, history, model, average, steppers):
     """Everything that the next step needs, in one safetensors file, written beside and renamed."""
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
-    for i, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": v for k, v in slots.items()}
+    for number, stepper in enumerate(steppers):
+        for i, slots in stepper.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{i}.{k}": v for k, v in slots.items()}
     tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
     beside = Path(f"{checkpoint}.tmp")
     beside.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +151,7 @@ def _save(checkpoint, step, history, model, average, optimizer):
     beside.replace(checkpoint)
 
 
-def _resume(checkpoint, model, average, optimizer):
+def _resume(checkpoint, model, average, steppers):
     """Put a checkpoint's state back; returns the step to go on with, and the history so far."""
     with safe_open(checkpoint, "pt") as file:
         meta = file.metadata()
@@ -117,9 +162,10 @@ def _resume(checkpoint, model, average, optimizer):
         parts[part][name] = value
     model.load_state_dict(parts["model"])
     average.load_state_dict(parts["average"])
-    slots = {}
+    states = [{} for _ in steppers]
     for name, value in parts["optimizer"].items():
-        i, slot = name.split(".", 1)
-        slots.setdefault(int(i), {})[slot] = value
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+        number, i, slot = name.split(".", 2)
+        states[int(number)].setdefault(int(i), {})[slot] = value
+    for stepper, state in zip(steppers, states, strict=True):
+        stepper.load_state_dict({"state": state, "param_groups": stepper.state_dict()["param_groups"]})
     return int(meta["step"]), json.loads(meta["history"])
