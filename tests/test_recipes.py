@@ -9,7 +9,7 @@ import torch
 from trajlib import physics, recipes
 from trajlib.classifiers import TokenClassifier
 from trajlib.config import PROFILES, profile
-from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, to_float, version
+from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, close_ups, to_float, version
 from trajlib.metrics import follow_dot
 from trajlib.tokenizer import Tokenizer
 from trajlib.training import fit
@@ -128,3 +128,44 @@ def test_smoke_is_nowhere_larger_than_full():
     full, smoke = profile("full"), profile("smoke")
     sizes = [f.name for f in dataclasses.fields(full) if isinstance(getattr(full, f.name), int) and f.name != "seed"]
     assert all(getattr(smoke, size) <= getattr(full, size) for size in sizes)
+
+
+# ---- close-ups ----
+
+
+def test_close_ups_are_parts_of_their_clips_with_the_dot_in_them():
+    videos = TrajectoryDataset(6, seed=SEEDS["validation"]).batch().videos
+    films = close_ups(videos, torch.Generator().manual_seed(0))
+    assert films.shape == (6 * 4, 3, 4, 32, 32)
+    assert films.dtype == torch.uint8
+    for k, film in enumerate(films):
+        whole = videos[k // 4][:, 4 * (k % 4) : 4 * (k % 4) + 4]
+        places = [
+            (y, x)
+            for y in range(0, 33, 16)
+            for x in range(0, 33, 16)
+            if torch.equal(whole[..., y : y + 32, x : x + 32], film)
+        ]
+        assert places, "not on the grid of tokens"
+    ink = [
+        (255 - part.float()).sum((1, 2, 3, 4))
+        for part in (films, videos.unflatten(2, (4, 4)).transpose(1, 2).flatten(0, 1))
+    ]
+    assert (ink[0] / ink[1]).median() > 0.99
+    assert (ink[0] / ink[1]).min() > 0.2
+
+
+def test_close_ups_come_first_and_no_clip_comes_twice(monkeypatch):
+    seen = []
+    batch = TrajectoryDataset.batch
+    monkeypatch.setattr(
+        TrajectoryDataset, "batch", lambda self, indices=None: seen.append(indices) or batch(self, indices)
+    )
+    cfg = profile("smoke")
+    batch_fn, steps = recipes.tokenizer_batches(cfg), cfg.tokenizer_recipe["steps"]
+    films = [batch_fn(step)[0] for step in range(steps)]
+    first = round(cfg.close_up_share * steps)
+    assert [tuple(f.shape[2:]) for f in films] == [(4, 32, 32)] * first + [(16, 64, 64)] * (steps - first)
+    numbers = [i for indices in seen for i in indices]
+    assert numbers == list(range(len(numbers)))
+    assert torch.equal(batch_fn(1)[0], films[1])

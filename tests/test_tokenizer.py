@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from magvit2_pytorch.magvit2_pytorch import SqueezeExcite
 from safetensors.torch import load_file, save_file
 
-from trajlib import metrics, pretrained
-from trajlib.config import TINY_LAYERS
-from trajlib.dataset import SEEDS, TrajectoryDataset, to_float
-from trajlib.tokenizer import FOLD, UNFOLD, Tokenizer, check_videos, reconstruction_loss
+from trajlib import pretrained, recipes
+from trajlib.config import TINY_LAYERS, profile
+from trajlib.dataset import TrajectoryDataset, to_float
+from trajlib.tokenizer import FOLD, UNFOLD, FastELU, Tokenizer, check_videos, reconstruction_loss
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_a_latent_may_move_while_its_index_stays(tokenizer, videos, monkeypatch)
     nudge = nudge * ~moved[:, None]  # those that crossed a step stay where they were
     monkeypatch.setattr(tokenizer, "latents", lambda _: latents + nudge)
     assert torch.equal(tokenizer.reconstruct(videos), films)
-    trained_on, _ = tokenizer(videos)  # what training sees is what decoding will see, clipping apart
+    trained_on, *_ = tokenizer(videos)  # what training sees is what decoding will see, clipping apart
     assert torch.allclose(trained_on.clamp(0, 1), films, atol=1e-4)
 
 
@@ -311,7 +311,27 @@ def test_residual_branches_begin_open():
     assert all((gate == 0).all() for gate in gates)
 
 
+def test_the_fast_elu_is_elu():
+    x = torch.linspace(-20, 20, 4001, requires_grad=True)
+    for fast, exact in ((FastELU(), torch.nn.ELU()), (FastELU().bfloat16(), torch.nn.ELU().bfloat16())):
+        assert torch.allclose(fast(x), exact(x), atol=1e-6)
+        slopes = [torch.autograd.grad(elu(x).sum(), x)[0] for elu in (fast, exact)]
+        assert torch.allclose(*[slope[x != 0] for slope in slopes], atol=1e-6)
+    assert not [part for part in Tokenizer(dim=8).modules() if isinstance(part, torch.nn.ELU)]
+
+
 # ---- the loss ----
+
+
+def test_the_pull_is_the_mean_square_of_what_is_rounded(tokenizer, videos):
+    _, _, pull = tokenizer(videos)
+    flat = tokenizer.latents(videos).movedim(1, -1)
+    coordinates = torch.nn.functional.linear(flat, *tokenizer.net.quantizers.project_in.parameters())
+    assert pull.item() == pytest.approx(tokenizer.config["pull"] * coordinates.square().mean().item(), rel=1e-4)
+    free = Tokenizer(dim=8, layers=TINY_LAYERS, pull=0.0).eval()
+    free.load_state_dict(tokenizer.state_dict())
+    difference = reconstruction_loss(tokenizer, videos)[0] - reconstruction_loss(free, videos)[0]
+    assert difference.item() == pytest.approx(pull.item(), rel=1e-3)
 
 
 def test_loss_in_white_and_near_the_dot():
@@ -386,19 +406,14 @@ SHIPPED = Path(pretrained.SHIPPED, "tokenizer.json").exists()
 
 
 @pytest.mark.skipif(not SHIPPED, reason="no tokenizer is shipped yet")
-def test_the_shipped_tokenizer_is_as_good_as_its_figures():
-    """A few clips cannot repeat a mean of a thousand; they must agree within four standard errors."""
+def test_the_shipped_tokenizer_does_what_its_card_says():
+    """On the same validation clips. Measured: one thread or two, AVX2 or AVX-512, move 0.002 dB and 0.001 px."""
     model, card = pretrained.load("tokenizer")
     assert card["parameters"] == sum(weights.numel() for weights in model.parameters())
-    figures = pretrained.results("shipped")
-    clips = TrajectoryDataset(32, seed=SEEDS["test"]).batch()
-    videos = to_float(clips.videos)
-    films = model.reconstruct(videos)
-    found = {
-        "tokenizer psnr": metrics.psnr(videos, films),
-        "tokenizer foreground psnr": metrics.foreground_psnr(videos, films),
-    }
-    assert found["tokenizer psnr"].mean() > metrics.psnr(videos, torch.ones_like(videos)).mean()
-    for name in found.keys() & figures.keys():
-        error = 4 * found[name].std().item() / len(videos) ** 0.5
-        assert found[name].mean().item() == pytest.approx(figures[name]["value"], abs=error), name
+    assert model.grid == (8, 4, 4)
+    found = recipes.judged(model, profile("full"))
+    said = {name: value for name, value in card["figures"].items() if name.startswith("validation ")}
+    assert said.keys() == found.keys()
+    for name, value in said.items():
+        assert found[name] == pytest.approx(value, abs=0.005 if "error" in name else 0.02), name
+    assert found["validation psnr"] > found["validation blank psnr"]

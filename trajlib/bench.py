@@ -20,7 +20,7 @@ from trajlib.config import profile
 from trajlib.dataset import SEEDS, TrajectoryDataset, to_float
 from trajlib.render import SIZE
 from trajlib.tokenizer import Tokenizer, VideoTokenizer, reconstruction_loss
-from trajlib.training import learning_rate
+from trajlib.training import learning_rate, optimizers
 
 # github.com/lucidrains/magvit2-pytorch, "Usage"; there image_size is 128
 README = {
@@ -70,6 +70,7 @@ class Contender:
     reconstruct: Callable[[torch.Tensor], torch.Tensor]
     batch: int
     lr: float
+    muon: float | None = None
     bf16: bool = False
 
 
@@ -84,14 +85,14 @@ class Trained:
 
 
 def ours(cfg) -> Contender:
-    """Our tokenizer with fresh weights, as the first round of its recipe trains it."""
+    """Our tokenizer with fresh weights, as its recipe trains it on whole clips; the close-ups are left out."""
     torch.manual_seed(cfg.seed)
     model, recipe = Tokenizer(**cfg.tokenizer), cfg.tokenizer_recipe
 
     def loss(clips):
         return reconstruction_loss(model, clips)[0]
 
-    return Contender(model, loss, model.reconstruct, cfg.tokenizer_batch, recipe["lr"], recipe["bf16"])
+    return Contender(model, loss, model.reconstruct, cfg.tokenizer_batch, recipe["lr"], recipe["muon"], recipe["bf16"])
 
 
 def readme(cfg) -> Contender:
@@ -123,14 +124,16 @@ def multiply_adds(run: Callable[[], Any]) -> int:
 def train(contender: Contender, seconds: float, judged: torch.Tensor) -> Trained:
     """Train for at least `seconds`, in whole steps, at least one, with a learning rate that falls as time goes by."""
     world = TrajectoryDataset(10**9, seed=SEEDS["train"])
-    optimizer = torch.optim.AdamW(contender.model.parameters(), lr=0.0, betas=(0.9, 0.95), weight_decay=0.01)
+    steppers = optimizers(contender.model, contender.lr, contender.muon, weight_decay=0.01)
+    peaks = [stepper.param_groups[0]["lr"] for stepper in steppers]
 
     def gradients(step):
         first = step * contender.batch
         clips = to_float(world.batch(range(first, first + contender.batch)).videos)
         with torch.autocast("cpu", torch.bfloat16, enabled=contender.bf16):
             loss = contender.loss(clips)
-        optimizer.zero_grad()
+        for stepper in steppers:
+            stepper.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(contender.model.parameters(), 1.0)
 
@@ -138,10 +141,10 @@ def train(contender: Contender, seconds: float, judged: torch.Tensor) -> Trained
     madds = multiply_adds(lambda: gradients(0))  # off the clock: the first step also sets up kernels and memory
     steps, begun = 0, time.perf_counter()
     while (passed := time.perf_counter() - begun) < seconds or steps == 0:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(int(1000 * passed / seconds), 1000, contender.lr)
         gradients(steps)
-        optimizer.step()
+        for stepper, peak in zip(steppers, peaks, strict=True):
+            stepper.param_groups[0]["lr"] = learning_rate(int(1000 * passed / seconds), 1000, peak)
+            stepper.step()
         steps += 1
     passed = time.perf_counter() - begun
     contender.model.eval()

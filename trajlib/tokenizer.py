@@ -27,11 +27,27 @@ LAYERS = (
 LFQ_LOSS = {"lfq_entropy_loss_weight": 0.1, "lfq_commitment_loss_weight": 0.25, "lfq_diversity_gamma": 1.0}
 
 
+class FastELU(nn.Module):
+    """torch's ELU, which takes a sixth of a training step on a CPU: exp(x) - 1 in place of the careful expm1."""
+
+    def forward(self, x):
+        return F.relu(x) + (x.clamp(max=0).exp() - 1)
+
+
+def with_fast_elu(module):
+    """Put `FastELU` wherever the library has an ELU."""
+    for name, part in module.named_children():
+        setattr(module, name, FastELU()) if isinstance(part, nn.ELU) else with_fast_elu(part)
+
+
 class Tokenizer(nn.Module):
     """A video tokenizer: one token for 16 x 16 pixels of 2 frames, 512 positions.
 
+    Decoding sees token indices and nothing else.
+
     `levels`: FSQ's steps per latent dimension; their product is the codebook's size. `layers` are VideoTokenizer's.
-    `ends`: kernel of the first and the last convolution. Decoding sees token indices and nothing else.
+    `ends`: kernel of the first and the last convolution. `pull`: weight of a loss that draws FSQ's coordinates to their
+    middle, so that what has nothing to say, such as paper, says it in few words.
 
     `lfq_bits`: lookup-free quantization of so many signs in place of FSQ. `books`: so many codebooks, each of that
     size, and as many indices a token. `frames`: an odd number means 1 + the rest. `library`: VideoTokenizer's own
@@ -39,7 +55,7 @@ class Tokenizer(nn.Module):
     """
 
     def __init__(
-        self, levels=(8, 5, 5, 5), dim=64, layers=LAYERS, patch=(2, 4, 4), ends=(1, 3, 3), gate_bias=0.0,
+        self, levels=(8, 5, 5, 5), dim=64, layers=LAYERS, patch=(2, 4, 4), ends=(1, 3, 3), gate_bias=0.0, pull=5e-3,
         lfq_bits=None, books=1, inv_temperature=1.0, frames=FRAMES, **library,
     ):  # fmt: skip
         super().__init__()
@@ -47,7 +63,7 @@ class Tokenizer(nn.Module):
             raise ValueError(f"{frames} frames cannot be folded {patch[0]} at a time: take a patch of 1 frame.")
         levels = None if lfq_bits else levels
         self.config = {"levels": levels, "dim": dim, "layers": layers, "patch": patch, "ends": ends}
-        self.config |= {"gate_bias": gate_bias}
+        self.config |= {"gate_bias": gate_bias, "pull": pull}
         self.config |= {"lfq_bits": lfq_bits, "books": books, "inv_temperature": inv_temperature, "frames": frames}
         self.config |= library
         self.codebook_size = 2**lfq_bits if lfq_bits else math.prod(levels)
@@ -72,6 +88,7 @@ class Tokenizer(nn.Module):
             **quantizer | library,
         )
         del self.net.discr
+        with_fast_elu(self.net)
         for part in self.net.modules():
             if isinstance(part, nn.Conv3d):
                 part.to(memory_format=torch.channels_last_3d)  # backward runs twice as fast on a CPU
@@ -93,8 +110,11 @@ class Tokenizer(nn.Module):
         return self.net.encoder_layers[-1](z)
 
     def quantize(self, z):
-        """Latents -> (quantized latents, tokens), and with LFQ its entropy and commitment loss."""
-        return self.net.quantizers(z, **self.temperature)
+        """Latents -> quantized latents, tokens, the quantizer's loss: LFQ's entropy and commitment, or FSQ's pull."""
+        if self.temperature:
+            return self.net.quantizers(z, **self.temperature)
+        coordinates = self.net.quantizers.project_in(z.movedim(1, -1))  # before they are squashed and rounded
+        return *self.net.quantizers(z), self.config["pull"] * coordinates.square().mean()
 
     def pixels(self, quantized, **cond):
         """Quantized latents (b, c, 8, 4, 4) -> (b, 3, 16, 64, 64), not yet clipped to [0, 1]."""
@@ -102,7 +122,7 @@ class Tokenizer(nn.Module):
         return 1 - rearrange(ink, UNFOLD, **self.patch)
 
     def forward(self, videos, **cond):
-        """Round trip with gradients (straight through the rounding): videos -> reconstruction, tokens[, LFQ's loss]."""
+        """Round trip with gradients (straight through the rounding): videos -> films, tokens, the quantizer's loss."""
         quantized, *rest = self.quantize(self.latents(videos, **cond))
         return self.pixels(quantized, **cond), *rest
 
@@ -136,8 +156,8 @@ class Tokenizer(nn.Module):
 def reconstruction_loss(tokenizer, videos, weight=10.0, hue=1.0):
     """Squared error, `weight` times as dear near the dot: 98 % of a clip is white, and white is easy.
 
-    `hue` weighs what is left of the error when its mean over red, green and blue is taken away; 1 is plain. What a
-    tokenizer with LFQ returns beside its tokens is added.
+    `hue` weighs what is left of the error when its mean over red, green and blue is taken away; 1 is plain. The
+    quantizer's own loss, which a tokenizer returns beside its tokens, is added.
 
     Returns the loss and {"mse": the plain mean squared error}.
     """
