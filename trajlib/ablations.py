@@ -130,6 +130,7 @@ ARMS = (
     Arm("fsq_512", "quantizer", "FSQ, 8 x 8 x 8", to(levels=(8, 8, 8))),
     Arm("fsq_4096", "quantizer", "FSQ, 8 x 8 x 8 x 8", to(levels=(8, 8, 8, 8))),
     Arm("fsq_2x512", "quantizer", "FSQ, two books: 262,144 codes", to(levels=(8, 8, 8), books=2)),
+    Arm("no_pull", "quantizer", "FSQ's coordinates not drawn to their middle", to(pull=0.0)),
     Arm("lfq_512", "quantizer", "LFQ, 9 bits", to(lfq_bits=9)),
     Arm("lfq_1024", "quantizer", "LFQ, 10 bits: MAGVIT's number of codes", to(lfq_bits=10)),
     Arm("lfq_4096", "quantizer", "LFQ, 12 bits", to(lfq_bits=12)),
