@@ -177,7 +177,7 @@ def test_entropy_is_annealed_from_three_times_its_weight(monkeypatch):
     weights = []
     monkeypatch.setattr(
         ablations, "reconstruction_loss",
-        lambda tokenizer, videos: (tokenizer(videos)[0].mean(), {}),
+        lambda tokenizer, videos, hue: (tokenizer(videos)[0].mean(), {}),
     )  # fmt: skip
     cfg = dataclasses.replace(TINY, ablation=TINY.ablation | {"steps": 4})
     model, loss_fn = ablations.build(BY_NAME["lfq_annealed"], cfg), ablations.loss_of(BY_NAME["lfq_annealed"], cfg)

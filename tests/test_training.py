@@ -106,6 +106,19 @@ def test_what_is_returned_is_the_moving_average():
     assert torch.allclose(model.net[0].weight, 0.9 * first + 0.1 * last, atol=1e-6)
 
 
+def test_a_process_may_train_in_another_precision():
+    """A tokenizer in bf16, then a transformer in float32, as when a notebook finds neither."""
+    dtypes = []
+
+    def noting(model, batch):
+        dtypes.append(model.net[0](batch[0]).dtype)
+        return loss_fn(model, batch)
+
+    for bf16 in (False, True, False):
+        train(bf16=bf16, loss_fn=noting, steps=1)
+    assert dtypes == [torch.float32, torch.bfloat16, torch.float32]
+
+
 # ---- Muon ----
 
 

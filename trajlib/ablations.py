@@ -1,8 +1,9 @@
 """MAGVIT's parts switched on one at a time: the same clips, the same number of steps, two seeds, one table.
 
-The base is the profile's own tokenizer and recipe (`config.py`), narrowed so that the study takes minutes, in one
-round of training. Every arm changes one thing. Figures are of validation clips. `python -m trajlib ablate` runs it;
-rows are kept as they come, so a study that was stopped goes on where it was.
+The base is the profile's own tokenizer and recipe (`config.py`), narrowed so that the study takes minutes, and shown
+whole clips from the start: close-ups have neither 16 frames nor 17. Every arm changes one thing. Figures are of
+validation clips. `python -m trajlib ablate` runs it; rows are kept as they come, so a study that was stopped goes on
+where it was.
 """
 
 import csv
@@ -22,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.state import AcceleratorState
 from magvit2_pytorch.attend import Attend
 from torch import nn
 
@@ -130,6 +130,7 @@ ARMS = (
     Arm("fsq_512", "quantizer", "FSQ, 8 x 8 x 8", to(levels=(8, 8, 8))),
     Arm("fsq_4096", "quantizer", "FSQ, 8 x 8 x 8 x 8", to(levels=(8, 8, 8, 8))),
     Arm("fsq_2x512", "quantizer", "FSQ, two books: 262,144 codes", to(levels=(8, 8, 8), books=2)),
+    Arm("no_pull", "quantizer", "FSQ's coordinates not drawn to their middle", to(pull=0.0)),
     Arm("lfq_512", "quantizer", "LFQ, 9 bits", to(lfq_bits=9)),
     Arm("lfq_1024", "quantizer", "LFQ, 10 bits: MAGVIT's number of codes", to(lfq_bits=10)),
     Arm("lfq_4096", "quantizer", "LFQ, 12 bits", to(lfq_bits=12)),
@@ -141,6 +142,7 @@ ARMS = (
         beside="lfq_1024"),
 
     Arm("dot_weight_1", "loss", "plain squared error: the dot's neighbourhood counts once", loss={"weight": 1.0}),
+    Arm("hue_weight_1", "loss", "errors of hue count once", loss={"hue": 1.0}),
     Arm("adversary", "loss", "the library's discriminator, on single frames", adversary={}),
     Arm("adversary_no_penalty", "loss", "its gradient penalty off", adversary={"penalty": 0.0}, beside="adversary"),
     Arm("adversary_fixed", "loss", "its weight not adapted", adversary={"adaptive": False}, beside="adversary"),
@@ -243,7 +245,7 @@ def loss_of(arm, cfg):
     judge = None
     if arm.adversary is not None:
         judge = Adversary(**{"start": round(ADVERSARY_STARTS * steps)} | arm.adversary)
-    weights = cfg.ablation["loss"] | arm.loss
+    weights = {"hue": cfg.hue_weight} | arm.loss
     taken = iter(range(steps))
 
     def loss_fn(model, batch):
@@ -284,7 +286,6 @@ def train(arm, seed, cfg):
         clips = clips_of("train", range(first, first + size), model.frames)
         return [to_float(clips.videos), clips.labels]
 
-    AcceleratorState._reset_state()  # else a process keeps the precision of its first run
     recipe = base_recipe(cfg)
     model, _ = fit(model, loss_fn, batch, **recipe | arm.recipe(recipe), seed=seed)
     return model, float(np.median(np.diff([*marks, time.process_time()])))
@@ -351,7 +352,8 @@ class StudyError(ValueError):
 
 def study_stamp(cfg):
     """A digest of all that the arms of a study have in common."""
-    facts = (cfg.name, base_arguments(cfg), base_recipe(cfg), {k: v for k, v in cfg.ablation.items() if k != "only"})
+    budget = {key: value for key, value in cfg.ablation.items() if key not in ("seeds", "only")}
+    facts = (cfg.name, base_arguments(cfg), base_recipe(cfg), cfg.hue_weight, budget)
     return stamps.digest([json.dumps(facts, sort_keys=True)])
 
 

@@ -8,7 +8,7 @@ TRANSFORMER = {"steps": 1200, "lr": 1.5e-3, "ema": 0.99, "bf16": False, "lines":
 CNN = {"steps": 1200, "lr": 1e-3, "ema": 0.98, "bf16": False, "lines": 4}
 TOKEN_CLASSIFIER = {"steps": 4000, "lr": 2e-3, "ema": 0.99, "bf16": False, "weight_decay": 0.05, "lines": 4}
 # narrowed to half, so that some 70 runs take 25 minutes on two cores; `only` names the arms, none: all that need no net
-ABLATION = {"steps": 140, "batch": 8, "seeds": (0, 1), "validation_clips": 128, "width": 0.5, "loss": {}, "only": ()}
+ABLATION = {"steps": 140, "batch": 8, "seeds": (0, 1), "validation_clips": 128, "width": 0.5, "only": ()}
 TINY_LAYERS = (("residual"), ("compress_space", 32), ("residual"), ("compress_space", 48), ("residual"))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -88,6 +89,7 @@ def fit(
     `checkpoint` names a file, written every `every` steps and taken up if it is there; it goes when training ends.
     `watch(step, averaged_model)` is called at each of the `lines` printed lines. History: {name: [value per step]}.
     """
+    AcceleratorState._reset_state()  # else a process is held to the precision of its first run
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")  # picks CUDA or MPS where there is one
     model = accelerator.prepare(model)  # first: Muon's views are of the weights where they are trained
     steppers = accelerator.prepare(*optimizers(model, lr, muon, weight_decay))
