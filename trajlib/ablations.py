@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from magvit2_pytorch.attend import Attend
 from torch import nn
+from vector_quantize_pytorch import VectorQuantize
 
 from trajlib import metrics, pretrained, stamps
 from trajlib.dataset import SEEDS, TrajectoryDataset, collate, develop, to_float
@@ -84,6 +85,33 @@ def without_last_norm(model):
     model.net.encoder_layers[-1] = nn.Identity()
 
 
+class LearnedBook(VectorQuantize):
+    """Vector quantization as MAGVIT had it, in the place of FSQ: latents (b, c, t, h, w) -> quantized, tokens, loss."""
+
+    def forward(self, z):
+        quantized, tokens, loss = super().forward(z.movedim(1, -1).flatten(1, 3))
+        shape = (len(z), *z.shape[2:])
+        return quantized.unflatten(1, shape[1:]).movedim(-1, 1), tokens.view(shape), loss.sum()
+
+    def indices_to_codes(self, tokens):
+        return self.get_output_from_indices(tokens.flatten(1)).unflatten(1, tokens.shape[1:]).movedim(-1, 1)
+
+
+def learns_its_book(size):
+    """Puts a `LearnedBook` of `size` vectors into a tokenizer; rarely used ones are taken up anew (VideoGPT)."""
+
+    def alter(model):
+        dim = model.net.quantizers.dim
+        model.net.quantizers = LearnedBook(
+            dim, size, codebook_dim=8, use_cosine_sim=True, commitment_weight=0.25, threshold_ema_dead_code=0.1,
+            decay=0.95,
+        )  # fmt: skip
+        model.codebook_size = size
+
+    alter.__name__ = f"learns_its_book({size})"
+    return alter
+
+
 def with_flash(model):
     """The library takes `flash_attn=True`, its default, and drops it silently where there is no CUDA."""
     for part in model.modules():
@@ -135,6 +163,10 @@ ARMS = (
     Arm("lfq_1024", "quantizer", "LFQ, 10 bits: MAGVIT's number of codes", to(lfq_bits=10)),
     Arm("lfq_4096", "quantizer", "LFQ, 12 bits", to(lfq_bits=12)),
     Arm("lfq_2x512", "quantizer", "LFQ, two books of 9 bits: MAGVIT-v2's 262,144 codes", to(lfq_bits=9, books=2)),
+    Arm("vq_1024", "quantizer", "vector quantization, 1,024 learned codes: MAGVIT's", alter=learns_its_book(1024),
+        beside="lfq_1024"),
+    Arm("vq_4096", "quantizer", "vector quantization, 4,096 learned codes", alter=learns_its_book(4096),
+        beside="lfq_4096"),
     Arm("lfq_library", "quantizer", "LFQ as VideoTokenizer calls it", to(**LIBRARYS_LFQ), beside="lfq_1024"),
     Arm("lfq_annealed", "quantizer", "LFQ, entropy at first three times as dear", to(lfq_bits=10), anneal=True,
         beside="lfq_1024"),
@@ -461,6 +493,17 @@ def run(cfg, out, only=(), workers=2, say=print):
 
 
 # ---- reading it ----
+
+
+def study(cfg, artifacts):
+    """The rows that a notebook shows: those in the folder, if it has a study; else the shipped ones.
+
+    A profile that names its arms has a study of seconds: then it is run, and put into the folder.
+    """
+    path = pretrained.folder(artifacts) / FILE
+    if not path.exists() and cfg.ablation["only"]:
+        run(cfg, path, workers=1, say=lambda line: None)
+    return read(path if path.exists() else None)
 
 
 def values(rows, column):

@@ -11,6 +11,7 @@ from einops import rearrange
 from magvit2_pytorch.magvit2_pytorch import SqueezeExcite, VideoTokenizer
 from torch import nn
 from torch.nn import functional as F
+from vector_quantize_pytorch import FSQ
 
 from trajlib.render import FRAMES, SIZE
 
@@ -111,7 +112,7 @@ class Tokenizer(nn.Module):
 
     def quantize(self, z):
         """Latents -> quantized latents, tokens, the quantizer's loss: LFQ's entropy and commitment, or FSQ's pull."""
-        if self.temperature:
+        if not isinstance(self.net.quantizers, FSQ):
             return self.net.quantizers(z, **self.temperature)
         coordinates = self.net.quantizers.project_in(z.movedim(1, -1))  # before they are squashed and rounded
         return *self.net.quantizers(z), self.config["pull"] * coordinates.square().mean()
