@@ -28,7 +28,7 @@ from torch import nn
 from vector_quantize_pytorch import VectorQuantize
 
 from trajlib import metrics, pretrained, stamps
-from trajlib.dataset import SEEDS, TrajectoryDataset, collate, develop, to_float
+from trajlib.dataset import SEEDS, TrajectoryDataset, close_ups, collate, develop, to_float
 from trajlib.losses import Adversary, by_cnn, by_vgg
 from trajlib.render import FRAMES
 from trajlib.tokenizer import Tokenizer, reconstruction_loss
@@ -144,6 +144,7 @@ class Arm:
     recipe: Callable[[dict], dict] = field(default=to())  # arguments of training.fit: the base's -> those that differ
     adversary: dict[str, Any] | None = None  # arguments of Adversary
     perceptual: str = ""  # whose features: "cnn" or "vgg"
+    close_ups: bool = False  # of the same clips, in the first steps, as the recipe has it
     anneal: bool = False  # LFQ's entropy weighs three times as much at first, as in MAGVIT-v2
     told: Callable[[torch.Tensor], torch.Tensor] | None = None  # labels (b,) -> condition (b, 4)
     beside: str = "base"  # the arm to compare with
@@ -217,6 +218,8 @@ ARMS = (
     Arm("memory_plain", "numerics", "convolutions not channels-last", alter=in_plain_memory),
     Arm("gates_shut", "numerics", "residual branches start shut, as in the library", to(gate_bias=-10.0)),
     Arm("no_last_norm", "numerics", "without the last LayerNorm, as in the library", alter=without_last_norm),
+    Arm("adamw", "numerics", "AdamW for all weights: no Muon", recipe=to(muon=None)),
+    Arm("close_ups", "numerics", "the first steps on close-ups of the same clips: half their cost", close_ups=True),
     Arm("no_average", "numerics", "the last weights, not their moving average", recipe=to(ema=0.0)),
 )  # fmt: skip
 BY_NAME = {arm.name: arm for arm in ARMS}
@@ -316,6 +319,8 @@ def train(arm, seed, cfg):
         marks.append(time.process_time())  # the clock of a lone thread, whatever else the machine is at
         first = (seed * steps + step) * size
         clips = clips_of("train", range(first, first + size), model.frames)
+        if arm.close_ups and step < cfg.close_up_share * steps:
+            return [to_float(close_ups(clips.videos, torch.Generator().manual_seed(step))), None]
         return [to_float(clips.videos), clips.labels]
 
     recipe = base_recipe(cfg)
@@ -393,7 +398,12 @@ def changes(arm, cfg):
     """What sets the arm apart from the base, in JSON."""
     said = {"loss": arm.loss, "recipe": arm.recipe(base_recipe(cfg)), "adversary": arm.adversary}
     said |= {"perceptual": arm.perceptual}
-    said |= {"anneal": arm.anneal, "told": arm.told and arm.told.__name__, "alter": arm.alter and arm.alter.__name__}
+    said |= {
+        "anneal": arm.anneal,
+        "close_ups": arm.close_ups,
+        "told": arm.told and arm.told.__name__,
+        "alter": arm.alter and arm.alter.__name__,
+    }
     kept = {key: value for key, value in said.items() if value or (key == "adversary" and value == {})}
     return json.dumps(arm.tokenizer(base_arguments(cfg)) | kept)
 
