@@ -66,10 +66,12 @@ def results_stamp(shipped: Path | None = None) -> str:
 
 
 def stamp(nb: NotebookNode, profile: str = "full") -> dict[str, Any]:
-    """What the outputs of `nb` come from. A notebook that reads the results file depends on that, too."""
+    """What the outputs of `nb` come from; one that reads the results file or the study depends on that, too."""
     marks = {"source": source_stamp(nb), "lib": lib_stamp(), "weights": weights_stamp(), "profile": profile}
     if any(cell.cell_type == "code" and re.search(r"\bresults\(", cell.source) for cell in nb.cells):
         marks["results"] = results_stamp()
+    if any(cell.cell_type == "code" and "ablations.study(" in cell.source for cell in nb.cells):
+        marks["study"] = digest([(pretrained.SHIPPED / "ablations.csv").read_text(encoding="utf-8")])
     return marks
 
 
