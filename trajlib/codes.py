@@ -75,6 +75,10 @@ class Codebook:
         """ "731", or "12·731" with two books."""
         return "·".join(map(str, self.codes(word).tolist()))
 
+    def spell_all(self, words):
+        """Words (8, 4, 4) as nested lists of their spellings."""
+        return [[[self.spell(word) for word in row] for row in rows] for rows in words]
+
     def read(self, text):
         """The word that `text` spells; ValueError says what was expected."""
         expected = "·".join([f"0..{self.book_size - 1}"] * self.books)
@@ -149,7 +153,7 @@ class Corpus:
         self.rank = flat.reshape(self.words.shape)  # each word's row in `used`, `counts`, `patches`, ...
         cells = codec.cells(self.films)
         self.ink = (255 - cells.min((4, 5, 6, 7))) > INK  # (n, 8, 4, 4): does the cell hold any of the dot?
-        self.blank = self._mean(~self.ink) >= BLANK  # (used,)
+        self.blank = self.mean(~self.ink) >= BLANK  # (used,)
         sums = np.zeros((len(self.used), *cells.shape[4:]))
         for clip, rank in zip(cells, self.rank, strict=True):  # one clip at a time: all at once fill the memory
             np.add.at(sums, rank, clip)
@@ -159,7 +163,7 @@ class Corpus:
     def __len__(self):
         return len(self.words)
 
-    def _mean(self, values):
+    def mean(self, values):
         """Mean of values (n, 8, 4, 4) over the places of each word."""
         return np.bincount(self.rank.ravel(), np.ravel(values), len(self.used)) / self.counts
 
@@ -172,6 +176,12 @@ class Corpus:
         """How often the word occurs."""
         row = self.row(word)
         return 0 if row is None else int(self.counts[row])
+
+    def commonness(self, words):
+        """How often words occur, any shape, on a logarithmic scale: 1 for the most frequent, 0 for what no clip has."""
+        row = np.searchsorted(self.used, words).clip(0, len(self.used) - 1)
+        count = np.where(self.used[row] == words, self.counts[row], 0)
+        return np.log1p(count) / np.log1p(self.counts.max())
 
     def places(self, word):
         """(m, 4): clip, t, y, x of each occurrence."""
@@ -221,7 +231,10 @@ class Corpus:
         return found
 
     def motions(self):
-        """The cell with the dot's centre, of each clip and pair of frames: index (m, 4), place in it and velocity (m, 2) px."""
+        """Where the dot's centre is, for each clip and pair of frames.
+
+        Index of its cell (m, 4), the place within it and the velocity in pixels a frame, x before y, (m, 2) each.
+        """
         n, (t, h, w), (dt, dh, dw) = len(self), self.codec.grid, self.codec.cell
         paths = self.paths.reshape(n, t, dt, 2)
         centre, velocity = paths.mean(2) + 0.5, (paths[:, :, -1] - paths[:, :, 0]) / max(1, dt - 1)
