@@ -303,7 +303,11 @@ def test_ranking_in_slices_is_ranking_at_once_and_is_what_it_says(corpus):
 def test_tokens_are_exchanged_one_by_one_and_none_is_invented(corpus):
     morph = Morph(corpus, 0, 3, steps=4)
     counts = [(morph.origin(morph.words("tokens", k)) == "B").sum() for k in range(5)]
-    assert counts == [round(k / 4 * len(morph.places)) for k in range(5)]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[4]) == (0, len(morph.places))
+    weight = np.sort(morph.importance)[::-1]
+    for k in (1, 2, 3):  # as many as it takes to make up k quarters of the importance, and no more
+        assert weight[: counts[k] - 1].sum() < k / 4 * weight.sum() <= weight[: counts[k]].sum() + 1e-6
     assert "+" not in morph.origin(morph.words("tokens", 2))
 
 

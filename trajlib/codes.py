@@ -384,7 +384,7 @@ class Morph:
     """A way from clip `a` to clip `b` in `steps` steps through words, by one of `methods`.
 
     "lattice": along the straight line between the quantized latents, rounded to words at each step.
-    "tokens": b's words take the place of a's, the most important first.
+    "tokens": b's words take the place of a's, the most important first; step by step an equal part of the importance.
     "transformer": the same, but words near the front of the exchange are written anew, to fit both sides.
     """
 
@@ -436,23 +436,28 @@ class Morph:
         if method not in self.methods:
             raise ValueError(f"no morph is called {method!r}; there are {', '.join(self.methods)}.")
         part = step / self.steps
-        if part in (0, 1):
+        if part in (0, 1) or len(self.places) < 2:
             return (self.end if part else self.start).copy()
         if method == "lattice":
             codebook = self.codec.codebook
             digits = (1 - part) * codebook.digits(self.start) + part * codebook.digits(self.end)
             return codebook.words(np.floor(digits + 0.5))
         words, m = self.start.copy(), len(self.places)
-        front = round(part * m)
-        done = tuple(self.order[:front].T)
+        order, front = self.order, self._front(part)
+        done = tuple(order[:front].T)
         words[done] = self.end[done]
         if method == "transformer":
             reach = round(m / 2 * part * (1 - part))  # a quarter of what differs is open half-way, none at the ends
             hidden = np.zeros(words.shape, bool)
-            hidden[tuple(self.order[max(0, front - reach) : front + reach].T)] = True
+            hidden[tuple(order[max(0, front - reach) : front + reach].T)] = True
             label = int(self.corpus.labels[self.a if part < 0.5 else self.b])
             words = refill(self.transformer, words, hidden, label)
         return words
+
+    def _front(self, part):
+        """How many of the places in `order` make up this part of all importance: at least one, and never all."""
+        weight = np.cumsum(np.sort(self.importance)[::-1])
+        return int(np.clip(np.searchsorted(weight, part * weight[-1] - 1e-9) + 1, 1, len(weight) - 1))
 
     def film(self, method, step):
         """`words`, decoded: (3, 16, 64, 64) uint8."""

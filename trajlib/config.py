@@ -33,8 +33,8 @@ class Profile:
     lazy_clips: int = 200  # 03: clips for the decoders that cheat
     codec_clips: int = 50  # 03: clips that real codecs code, at every quality
     explored_clips: int = 512  # 04: validation clips whose tokens are looked at
-    surgeries: int = 64  # 04: tokens exchanged to measure how far one reaches
-    usage_steps: int = 60  # 04: of the little tokenizer whose usage is watched
+    surgeries: int = 48  # 04: tokens exchanged to measure how far one reaches
+    usage_steps: int = 40  # 04: of the little tokenizer whose usage is watched
     ssim_clips: int = 100  # 03: clips for structural similarity, which is slow
     tokenizer_recipe: dict[str, Any] = None  # arguments of training.fit
     colour_recipe: dict[str, Any] = None  # the second round, on further clips

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy import stats
-from sklearn.ensemble import RandomForestClassifier
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 
@@ -85,6 +84,8 @@ def bits_told(features, answers, clips, folds=2, seed=0):
     Held out: a forest learns from other clips, and is paid log2 of what it says of the answer over what the answers'
     frequencies say. What tells nothing gets 0 or less, never more: counting pairs would flatter a large codebook.
     """
+    from sklearn.ensemble import RandomForestClassifier  # slow to import, and only this function needs it
+
     clips = np.unique(clips, return_inverse=True)[1]
     fold = np.random.default_rng(seed).permutation(clips.max() + 1)[clips] % folds
     saved = np.empty(len(answers))

@@ -407,7 +407,7 @@ def token_maps(texts, shades, chosen=None, changed=None, cmap=OFTEN, title="fram
                 (chosen[2] - 0.5, chosen[1] - 0.5), 1, 1, fill=False, ec="#D55E00", lw=2.5
             )
             ax.add_patch(box).set_clip_on(False)
-        ax.set(xticks=[], yticks=[], title=title.format(2 * t, 2 * t + 1))
+        ax.set(xticks=[], yticks=[], title=title.format(t * 16 // len(shades), (t + 1) * 16 // len(shades) - 1))
         ax.spines[:].set_visible(False)
     return fig
 

@@ -220,6 +220,7 @@ function maps(fixed, onPick) {
       g.strokeRect(2 + t * wide + x * cell, top + 2 + y * cell, cell - 1, cell - 1);
     }
     canvas.setAttribute("aria-label", label);
+    canvas.dataset.words = cells.text.flat(2).join(" ");
   }
   return { canvas, draw };
 }
@@ -385,7 +386,7 @@ function codeMap(model, el) {
     at.forEach(([u, v], i) => {
       g.beginPath();
       g.arc(u, v, fixed.radius[i], 0, 7);
-      g.fillStyle = css(table[value[i]]);
+      g.fillStyle = css(table[value[i]] || [190, 190, 190]); // grey: it has no such value
       g.fill();
       g.lineWidth = 0.5;
       g.strokeStyle = ink;

@@ -429,7 +429,7 @@ class TokenExplorer(Canvas):
 
 @dataclass(frozen=True)
 class Tint:
-    """What the codebook's map is coloured by: a value from 0 to 255 for each used word, or the number of a class."""
+    """What the codebook's map is coloured by: a value from 0 to 255 for each used word, -1 for none; or a class."""
 
     values: np.ndarray  # (u,)
     low: str = ""  # what 0 means
@@ -598,7 +598,7 @@ def code_tints(corpus):
         [np.bincount(corpus.rank[corpus.labels == k].ravel(), minlength=n) for k in range(len(FAMILIES))]
     )
     fast = float(np.percentile(np.hypot(*velocity.T), 95))
-    often = np.log1p(corpus.counts)
+    often, unmet = np.log1p(corpus.counts), np.bincount(rank, minlength=n) == 0
     angle = np.arctan2(v, u) + np.pi
     places = {
         "frame": (time, t, "first", "last"),
@@ -608,7 +608,9 @@ def code_tints(corpus):
     return {
         "how often": Tint(scaled(often, often.max()), "once", f"{corpus.counts.max():,} times", plots.OFTEN),
         "class": Tint(by_class.argmax(0), names=FAMILIES),
-        "speed of the dot": Tint(scaled(speed, fast), "0", f"{fast:.1f} px a frame"),
-        "direction of the dot": Tint(scaled(angle, 2 * np.pi), "left, up,", "right, down, left", "twilight"),
+        "speed of the dot": Tint(np.where(unmet, -1, scaled(speed, fast)), "0", f"{fast:.1f} px a frame"),
+        "direction of the dot": Tint(
+            np.where(unmet, -1, scaled(angle, 2 * np.pi)), "left, up,", "right, down, left", "twilight"
+        ),
         **{name: Tint(scaled(mean(at), n - 1), low, high) for name, (at, n, low, high) in places.items()},
     }
