@@ -10,7 +10,7 @@ const STYLE = `
   display: flex; flex-direction: column; gap: 10px; padding: 4px 2px; }
 .tl-row { display: flex; flex-wrap: wrap; gap: 8px 12px; align-items: center; }
 .tl-top { align-items: flex-start; }
-.tl figure { margin: 0; } .tl figcaption { font-size: 12px; min-height: 17px; }
+.tl figure { margin: 0; } .tl figcaption { font-size: 12px; min-height: 17px; } .tl-film + figcaption { max-width: 186px; }
 .tl button, .tl select, .tl input[type=number], .tl input[type=text] { font: inherit; color: inherit; padding: 2px 8px;
   background: var(--jp-layout-color2, #f3f3f3); border: 1px solid var(--jp-border-color1, #999); border-radius: 3px; }
 .tl button { cursor: pointer; } .tl button:disabled { opacity: .45; cursor: default; }
@@ -34,11 +34,13 @@ const STYLE = `
 .tl-digit b { min-width: 1.2em; text-align: center; }
 .tl-bar { display: grid; grid-template-columns: 72px 120px 60px; gap: 2px 6px; font-size: 12px; align-items: center; }
 .tl-bar div { height: 10px; }
-.tl-legend canvas { width: 160px; height: 12px; }
+.tl-legend .tl-row { flex-wrap: nowrap; } .tl-legend canvas { flex: 1; min-width: 60px; height: 12px; }
 `;
 
 function h(tag, props = {}, ...children) {
   const node = document.createElement(tag);
+  // else arrows and letters pressed here are JupyterLab's, too: it chooses, copies, deletes cells by them
+  if (["button", "canvas", "input", "select"].includes(tag)) node.dataset.lmSuppressShortcuts = "true";
   for (const [key, value] of Object.entries(props)) {
     if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
     else if (key === "class") node.className = value;
@@ -92,7 +94,8 @@ function shell(model, el) {
     pump();
     if (view.more) send({ do: "continue" });
   }
-  return { box, status, send, shown };
+  const queued = (what) => queue.some((message) => message.do === what);
+  return { box, status, send, shown, queued };
 }
 
 // Films in step: a canvas each, one button and one slider for all of them.
@@ -186,8 +189,7 @@ function maps(fixed, onPick) {
       if (x < 0 && t > 0) { t -= 1; x = nw - 1; } // over the edge into the next map
       if (x >= nw && t < nt - 1) { t += 1; x = 0; }
       const within = (i, n) => Math.min(n - 1, Math.max(0, i));
-      selected = [within(t, nt), within(y, nh), within(x, nw)]; // ahead of Python: keys may come fast
-      onPick(...selected);
+      onPick(within(t, nt), within(y, nh), within(x, nw));
     });
   }
   function draw(cells, chosen, frameNow, label) {
@@ -256,8 +258,9 @@ function filmPlayer(model, el) {
 // ---- the explorer: look at a token, and operate on it ----
 
 function explorer(model, el) {
-  const fixed = model.get("fixed"), { box, status, send, shown } = shell(model, el);
-  const pick = (t, y, x) => send({ do: "select", t, y, x });
+  const fixed = model.get("fixed"), { box, status, send, shown, queued } = shell(model, el);
+  let wanted = model.get("view").selected; // what is chosen here; Python may be some choices behind
+  const pick = (t, y, x) => { wanted = [t, y, x]; redraw(); send({ do: "select", t, y, x }); };
   const films = player(model, fixed.panels, { onFrame: redraw, onPick: pick });
   const codes = maps(fixed, pick);
   const clip = number("clip", 0, fixed.clips - 1, "tl-clip");
@@ -289,8 +292,8 @@ function explorer(model, el) {
   function redraw() {
     const view = model.get("view"), now = Math.floor(films.frame() / fixed.frames * fixed.grid[0]);
     const fill = view.shade.map((rows) => rows.map((row) => row.map((value) => fixed.luts.often[value])));
-    codes.draw({ text: view.text, fill, mark: view.changed }, view.selected, now, view.label);
-    films.outline(view.selected);
+    codes.draw({ text: view.text, fill, mark: view.changed }, wanted, now, view.label);
+    films.outline(wanted);
     films.captions(view.captions);
   }
   function item(entry, data, i) {
@@ -339,6 +342,7 @@ function explorer(model, el) {
   }
   function update() {
     const view = model.get("view"), place = view.selected.join();
+    if (!queued("select")) wanted = view.selected;
     if (place !== lastPlace) films.go(view.selected[0] * fixed.frames / fixed.grid[0]); // show the frames of a new choice
     lastPlace = place;
     films.draw();

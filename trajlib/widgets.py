@@ -338,10 +338,8 @@ class TokenExplorer(Canvas):
             "captions": {
                 "clip": "the clip",
                 "film": "painted from the tokens",
-                "error": f"what it lacks; darkest: {most_error:.0f} of 255",
-                "change": f"what you changed; darkest: {most_change:.0f}"
-                if most_change
-                else "what you changed: nothing yet",
+                "error": f"what it lacks, up to {most_error:.0f}",  # of 255
+                "change": f"what you changed, up to {most_change:.0f}" if most_change else "what you changed: nothing",
             },
             "field": self._field(),
             "galleries": galleries,
