@@ -20,6 +20,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from trajlib import course
 
 TOKEN = "course-test"
@@ -45,6 +47,7 @@ PIXELS = """picture => {
     copy.getContext('2d').drawImage(picture, 0, 0);
     return copy.toDataURL() }"""
 FAILED = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]'
+ALERT = '[role="alert"]'  # where a widget shows an error of its callbacks
 STDERR = '.jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"]'
 
 
@@ -98,7 +101,7 @@ def lab(root: Path, home: Path) -> Iterator[str]:
 
 def _settings(home: Path, extension: str, plugin: str, values: dict) -> None:
     file = home / "settings" / "@jupyterlab" / extension / f"{plugin}.jupyterlab-settings"
-    file.parent.mkdir(parents=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(values))
 
 
@@ -185,8 +188,8 @@ class Notebook:
 
     def complaints(self) -> list[str]:
         """Errors and warnings, shown or not, and requests to other machines."""
-        shown = [self.page.locator(kind).all_inner_texts() for kind in (FAILED, STDERR)]
-        return [*shown[0], *shown[1], *self.errors, *self.outside]
+        shown = [text for kind in (FAILED, STDERR, ALERT) for text in self.page.locator(kind).all_inner_texts()]
+        return [*filter(None, shown), *self.errors, *self.outside]
 
     @property
     def sliders(self):
@@ -229,6 +232,21 @@ class Notebook:
                 return (time.monotonic() - start) * 1000
             time.sleep(0.02)
         raise AssertionError(f"{selector} did not change within {seconds:g} s")
+
+    def answered(self, canvas: str, act: Callable[[], object], times: int = 1) -> float:
+        """Do `act`: the canvas must answer, so many times. Returns the milliseconds that the last answer took."""
+        box = self.page.locator(canvas).first
+        due = int(box.get_attribute("data-seq")) + times
+        act()
+        ready = "([box, due]) => Number(box.dataset.seq) >= due && box.getAttribute('aria-busy') === 'false'"
+        self.page.wait_for_function(ready, arg=[box.element_handle(), due], timeout=CHANGE_SECONDS * 1000)
+        return float(box.get_attribute("data-ms"))
+
+    def pixels(self, selector: str) -> np.ndarray:
+        """What the first canvas that matches holds: (height, width, 3) uint8."""
+        script = "c => [c.height, c.width, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+        height, width, *values = self.page.locator(selector).first.evaluate(script)
+        return np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
 
     def snapshot(self, file: Path, selector: str | None = None) -> None:
         """Save a picture of the page, or of the part around the first `selector`."""

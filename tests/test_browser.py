@@ -5,13 +5,18 @@ To add a notebook: a fixture that yields `run("NN_name.ipynb")`, and tests that 
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 import labdrive
+import numpy as np
 import pytest
 from course_notebooks import write
 
-from trajlib import course
+from trajlib import course, pretrained
+from trajlib.codes import Codec
+from trajlib.config import profile
+from trajlib.dataset import SEEDS, TrajectoryDataset, draw_nuisances
 
 ROOT = Path(__file__).resolve().parents[1]
 SHOTS = ROOT / "runs" / "screenshots"
@@ -89,6 +94,287 @@ def test_01_studio_follows_its_first_slider(world):
     world.changes("img.studio", lambda: world.press(world.sliders.first, "ArrowRight"))
     world.snapshot(SHOTS / "01_studio_after.png", "img.studio")
     assert world.complaints() == []
+
+
+def test_01_studio_follows_every_control(world):
+    page = world.page
+    for i in range(world.sliders.count()):
+        if not world.sliders.nth(i).is_visible() or page.locator(".widget-slider").nth(i).locator("[disabled]").count():
+            continue  # of no use to this class
+        world.changes("img.studio", lambda i=i: world.press(world.sliders.nth(i), "ArrowRight"))
+    family = page.locator(".widget-dropdown select")
+    for name in ("linear", "circular", "parabolic", "helical"):
+        world.changes("img.studio", lambda name=name: family.select_option(name))
+    world.changes("img.studio", lambda: page.get_by_role("button", name="next clip").click())
+    number = page.locator("input[type=number]").first
+    world.changes("img.studio", lambda: (number.fill("12"), number.press("Enter")))
+    assert world.complaints() == []
+
+
+def test_01_player_plays_the_clip_of_the_sliders(world):
+    film = '.tl-player canvas[data-film="film"]'
+    world.snapshot(SHOTS / "01_player.png", ".tl-player")
+    world.changes(film, lambda: world.press(world.page.locator(".tl-player .tl-frame"), "ArrowRight"))
+    world.changes(film, lambda: world.page.get_by_role("button", name="next clip").click())
+    seed = int(world.page.locator("input[type=number]").first.input_value())
+    darkest = np.round(255 * np.array(draw_nuisances(np.random.default_rng([seed, 0])).colour))
+    assert np.abs(world.pixels(film).reshape(-1, 3).min(0) - darkest).max() <= 1, "the dot has this clip's colour"
+    assert world.complaints() == []
+
+
+# ---- 04: touch a token ----
+
+EXPLORER, MAP, MORPH = ".tl-explorer", ".tl-map", ".tl-morph"
+
+
+class Words:
+    """What notebook 04 must show, computed here: the tokenizer and the clips are the same."""
+
+    def __init__(self):
+        self.codec = Codec(pretrained.load("tokenizer")[0])
+        self.clips = TrajectoryDataset(profile("full").explored_clips, seed=SEEDS["validation"])
+
+    def film(self, words):
+        """Decoded words as (frames, 64, 64, 3)."""
+        return self.codec.decode(words[None])[0].transpose(1, 2, 3, 0)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return Words()
+
+
+@pytest.fixture(scope="module")
+def codes(run):
+    with run("04_codebook_explorer.ipynb") as notebook:
+        yield notebook
+
+
+def words_of(notebook, truth, widget=EXPLORER):
+    """The words that a widget's maps show: (8, 4, 4)."""
+    texts = notebook.page.locator(f"{widget} canvas.tl-maps").get_attribute("data-words").split()
+    return np.array([truth.codec.codebook.read(text) for text in texts]).reshape(truth.codec.grid)
+
+
+def shown(notebook, widget, film):
+    """(frame, pixels) of one film of a widget."""
+    selector = f'{widget} canvas[data-film="{film}"]'
+    return int(notebook.page.locator(selector).get_attribute("data-frame")), notebook.pixels(selector)
+
+
+def check_film(notebook, truth):
+    """The film on the screen is the decode, made here, of the words on the screen. Returns them."""
+    words = words_of(notebook, truth)
+    frame, pixels = shown(notebook, EXPLORER, "film")
+    assert np.abs(pixels.astype(int) - truth.film(words)[frame]).max() <= 3
+    return words
+
+
+def cell_at(notebook, t, y, x):
+    """Click a cell of the explorer's maps."""
+    position = {"x": 2 + t * 122 + x * 28 + 14, "y": 20 + y * 28 + 14}
+    notebook.answered(EXPLORER, lambda: notebook.page.locator(f"{EXPLORER} canvas.tl-maps").click(position=position))
+
+
+def code_of(notebook):
+    return notebook.page.locator(f"{EXPLORER} .tl-code").input_value()
+
+
+def test_04_runs_without_complaint(codes):
+    codes.snapshot(SHOTS / "04_top.png")
+    codes.page.locator(EXPLORER).screenshot(path=SHOTS / "04_explorer_before.png")
+    codes.page.locator(MAP).screenshot(path=SHOTS / "04_map_before.png")
+    codes.page.locator(MORPH).screenshot(path=SHOTS / "04_morph_before.png")
+    assert codes.complaints() == []
+
+
+def test_04_shows_the_clip_and_the_decode_of_its_words(codes, truth):
+    check_film(codes, truth)
+    clip = int(codes.page.locator(f"{EXPLORER} .tl-clip").input_value())
+    frame, pixels = shown(codes, EXPLORER, "clip")
+    np.testing.assert_array_equal(pixels, truth.clips[clip].video[:, frame].transpose(1, 2, 0))
+
+
+def test_04_click_and_keys_choose_a_token(codes, truth):
+    spell, words = truth.codec.codebook.spell, words_of(codes, truth)
+    cell_at(codes, 2, 1, 3)
+    assert code_of(codes) == spell(words[2, 1, 3])
+    assert shown(codes, EXPLORER, "clip")[0] == 2 * truth.codec.cell[0]
+    keys = {
+        "ArrowDown": (2, 2, 3),
+        "ArrowLeft": (2, 2, 2),
+        "PageDown": (3, 2, 2),
+        "PageUp": (2, 2, 2),
+        "ArrowUp": (2, 1, 2),
+    }
+    maps = codes.page.locator(f"{EXPLORER} canvas.tl-maps")
+    for key, place in {**keys, "ArrowRight": (2, 1, 3)}.items():
+        codes.answered(EXPLORER, lambda key=key: maps.press(key))
+        assert code_of(codes) == spell(words[place]), key
+        assert f"row {place[1]}, column {place[2]}" in maps.get_attribute("aria-label")
+    film = codes.page.locator(f'{EXPLORER} canvas[data-film="film"]')
+    codes.answered(EXPLORER, lambda: film.click(position={"x": 20, "y": 170}))
+    assert code_of(codes) == spell(words[2, 3, 0])
+
+
+def test_04_keys_held_down_end_at_the_last(codes, truth):
+    """Choices come faster than answers: those between are left out, the last one is not."""
+    cell_at(codes, 0, 0, 0)
+    maps = codes.page.locator(f"{EXPLORER} canvas.tl-maps")
+    for _ in range(12):
+        maps.press("ArrowRight")
+    codes.answered(EXPLORER, lambda: maps.press("ArrowDown"))
+    assert code_of(codes) == truth.codec.codebook.spell(words_of(codes, truth)[3, 1, 0])
+
+
+def test_04_surgery_paints_the_decode_and_takes_it_back(codes, truth):
+    page, book = codes.page, truth.codec.codebook
+    cell_at(codes, 3, 1, 1)
+    original = check_film(codes, truth)
+
+    def click(selector, times=1):
+        codes.answered(EXPLORER, lambda: page.locator(f"{EXPLORER} {selector}").first.click(), times)
+        return check_film(codes, truth)
+
+    top = book.steps[0] - 1
+    up = book.digits(original[3, 1, 1])[0] < top
+    stepped = click(f'[data-digit="0{"+" if up or top == 1 else "-"}"]')
+    assert [*map(tuple, np.argwhere(stepped != original))] == [(3, 1, 1)]
+    moved = book.digits(stepped[3, 1, 1]) - book.digits(original[3, 1, 1])
+    assert np.abs(moved).tolist() == [1] + [0] * (len(book.steps) - 1)
+    page.locator(f"{EXPLORER} .tl-code").fill(book.spell(book.size // 3))
+    codes.answered(EXPLORER, lambda: page.locator(f"{EXPLORER} .tl-code").press("Enter"))
+    assert check_film(codes, truth)[3, 1, 1] == book.size // 3
+    page.locator(f"{EXPLORER} .tl-code").fill(book.spell(1))
+    assert click(".tl-put")[3, 1, 1] == 1
+    other = truth.codec.encode(truth.clips[4].video[None])[0]
+    page.locator(f"{EXPLORER} .tl-other").fill("4")
+    assert click(".tl-take")[3, 1, 1] == other[3, 1, 1]
+    frame = click(".tl-take-frame")
+    assert (frame[3] == other[3]).mean() > 0.9  # a batch of one may round a word another way
+    page.locator(EXPLORER).screenshot(path=SHOTS / "04_explorer_after.png")
+    click(".tl-undo")
+    np.testing.assert_array_equal(click(".tl-reset"), original)
+    assert page.locator(f"{EXPLORER} .tl-reset").is_disabled()
+    assert codes.complaints() == []
+
+
+def test_04_galleries_lead_to_a_clip_and_put_a_code(codes, truth):
+    cell_at(codes, 3, 1, 1)
+    before = code_of(codes)
+    items = codes.page.locator(f"{EXPLORER} .tl-items")
+    codes.answered(EXPLORER, lambda: items.nth(0).locator("button").last.click())
+    assert code_of(codes) == before, "a look-alike has the same code"
+    check_film(codes, truth)
+    for row in (1, 2):
+        button = items.nth(row).locator("button").nth(1)
+        code = button.get_attribute("data-code")
+        codes.answered(EXPLORER, button.click)
+        assert code_of(codes) == code != before
+        check_film(codes, truth)
+        codes.answered(EXPLORER, lambda: codes.page.locator(f"{EXPLORER} .tl-reset").click())
+
+
+def test_04_films_play_in_step(codes):
+    page, names = codes.page, ("clip", "film", "error", "change")
+    slider = page.locator(f"{EXPLORER} .tl-frame")
+    slider.fill("9")
+    assert {shown(codes, EXPLORER, name)[0] for name in names} == {9}
+    play = page.locator(f"{EXPLORER} .tl-play")
+    play.click()
+    page.wait_for_function("s => s.value === '2'", arg=slider.element_handle(), timeout=20_000)
+    play.click()
+    frames = {shown(codes, EXPLORER, name)[0] for name in names}
+    assert len(frames) == 1
+    time.sleep(0.5)
+    assert {shown(codes, EXPLORER, name)[0] for name in names} == frames, "paused"
+
+
+def test_04_another_clip(codes, truth):
+    number = codes.page.locator(f"{EXPLORER} .tl-clip")
+    codes.answered(EXPLORER, lambda: (number.fill("7"), number.press("Enter"), number.blur()))
+    frame, pixels = shown(codes, EXPLORER, "clip")
+    np.testing.assert_array_equal(pixels, truth.clips[7].video[:, frame].transpose(1, 2, 0))
+    check_film(codes, truth)
+
+
+def test_04_a_mistake_is_shown_and_forgotten(codes):
+    code = codes.page.locator(f"{EXPLORER} .tl-code")
+    code.fill("many")
+    codes.answered(EXPLORER, lambda: code.press("Enter"))
+    assert codes.complaints() == [codes.page.locator(f"{EXPLORER} .tl-error").inner_text()]
+    assert "is not a code; expected" in codes.complaints()[0]
+    code.blur()
+    cell_at(codes, 1, 1, 1)
+    assert codes.complaints() == []
+
+
+def test_04_map_lays_out_colours_hovers_and_sends(codes, truth):
+    page, plane = codes.page, codes.page.locator(f"{MAP} .tl-plane")
+    for kind in ("layout", "tint"):
+        choice = page.locator(f"{MAP} .tl-{kind}")
+        for value in choice.locator("option").all_inner_texts()[::-1]:
+            if value != choice.input_value():
+                codes.changes(f"{MAP} .tl-plane", lambda choice=choice, value=value: choice.select_option(value))
+    plane.hover(position={"x": 330, "y": 230})
+    plane.press("ArrowRight")
+    before = codes.picture(f"{MAP} .tl-zoom")
+    plane.press("ArrowLeft")
+    note = page.locator(f"{MAP} .tl-plane").get_attribute("aria-label")
+    assert codes.picture(f"{MAP} .tl-zoom") != before
+    sequence = int(page.locator(EXPLORER).get_attribute("data-seq"))
+    codes.answered(MAP, lambda: plane.press("Enter"))
+    page.wait_for_function(
+        "([e, n]) => Number(e.dataset.seq) > n", arg=[page.locator(EXPLORER).element_handle(), sequence]
+    )
+    assert f"code {code_of(codes)}\n" in note
+    check_film(codes, truth)
+    page.locator(MAP).screenshot(path=SHOTS / "04_map_after.png")
+    codes.answered(MAP, lambda: plane.click(position={"x": 300, "y": 200}), 0)
+    codes.answered(MAP, lambda: page.locator(f"{MAP} .tl-send").click())
+    assert codes.complaints() == []
+
+
+def test_04_morph_goes_every_way(codes, truth):
+    page = codes.page
+    slider, way = page.locator(f"{MORPH} .tl-step"), page.locator(f"{MORPH} .tl-method")
+    for method in [option.get_attribute("value") for option in way.locator("option").all()]:
+        if way.input_value() != method:
+            codes.answered(MORPH, lambda method=method: way.select_option(method))
+        for key in ("ArrowRight", "PageDown", "End", "Home", "PageUp"):
+            codes.answered(MORPH, lambda key=key: slider.press(key))
+            words = words_of(codes, truth, MORPH)
+            frame, pixels = shown(codes, MORPH, "through")
+            assert np.abs(pixels.astype(int) - truth.film(words)[frame]).max() <= 3
+        page.locator(MORPH).screenshot(path=SHOTS / f"04_morph_{method}.png")
+    first = page.locator(f"{MORPH} .tl-a")
+    codes.answered(MORPH, lambda: (first.fill("9"), first.press("Enter"), first.blur()))
+    frame, pixels = shown(codes, MORPH, "a")
+    np.testing.assert_array_equal(pixels, truth.clips[9].video[:, frame].transpose(1, 2, 0))
+    assert codes.complaints() == []
+
+
+def test_04_latency_is_measured(codes):
+    """Milliseconds from a click to the new picture, into runs/screenshots/latency.txt: a measurement, not a test."""
+    page, lines = codes.page, []
+    digit = page.locator(f"{EXPLORER} .tl-digit").first.locator("button")
+
+    def step(i):
+        digit.nth(-(i % 2)).click()
+
+    cell_at(codes, 3, 1, 1)
+    acts = {
+        "choose a token": lambda i: page.locator(f"{EXPLORER} canvas.tl-maps").press(
+            "ArrowLeft" if i % 2 else "ArrowRight"
+        )
+    }
+    acts["change a token, decode"] = step
+    for name, act in acts.items():
+        took = sorted(codes.answered(EXPLORER, lambda act=act, i=i: act(i)) for i in range(21))
+        lines.append(f"{name:26s} median {took[10]:5.0f} ms, 95th percentile {took[19]:5.0f} ms, n = {len(took)}")
+    (SHOTS / "latency.txt").write_text("\n".join(lines) + "\n")
+    print(*lines, sep="\n")
+    assert codes.complaints() == []
 
 
 # ---- does the driver see what it should? ----

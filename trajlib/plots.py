@@ -394,6 +394,62 @@ def _draw_scene(ax, clip):
     ax.set_title("curve and camera in space")
 
 
+# ---- tokens ----
+
+OFTEN, HEAT = "cividis", "magma_r"  # how often a word occurs; how much a pixel changed: both keep their order in grey
+
+
+def heat_film(values, top=None):
+    """Numbers (t, h, w) from 0 to `top` (the largest) as a film (3, t, h, w) uint8, darker where there is more."""
+    share = np.clip(np.asarray(values, float) / max(top or values.max(), 1e-9), 0, 1)
+    return np.rint(255 * matplotlib.colormaps[HEAT](share)[..., :3]).astype(np.uint8).transpose(3, 0, 1, 2)
+
+
+@styled
+def token_maps(texts, shades, chosen=None, changed=None, cmap=OFTEN, title="frames {}–{}", fontsize=7):
+    """The grid of a clip's tokens as eight maps: texts and shades (0 to 1), both (8, 4, 4).
+
+    `chosen` (t, y, x) is framed; `changed` (8, 4, 4) marks a corner. Texts break at "·".
+    """
+    shades, texts = np.asarray(shades, float), np.asarray(texts)
+    fig = Picture(figsize=(WIDTH, 1.25), layout="constrained")
+    axes = np.atleast_1d(fig.subplots(1, len(shades)))
+    for t, ax in enumerate(axes):
+        ax.imshow(shades[t], cmap=cmap, vmin=0, vmax=1)
+        for (y, x), text in np.ndenumerate(texts[t]):
+            red, green, blue, _ = matplotlib.colormaps[cmap](shades[t, y, x])
+            colour = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black"
+            ax.text(x, y, str(text).replace("·", "\n"), ha="center", va="center", color=colour, fontsize=fontsize)
+            if changed is not None and changed[t, y, x]:
+                ax.plot(x - 0.38, y - 0.38, marker=(3, 0, 45), color=colour, markersize=4)
+        if chosen is not None and chosen[0] == t:
+            box = matplotlib.patches.Rectangle(
+                (chosen[2] - 0.5, chosen[1] - 0.5), 1, 1, fill=False, ec="#D55E00", lw=2.5
+            )
+            ax.add_patch(box).set_clip_on(False)
+        ax.set(xticks=[], yticks=[], title=title.format(t * 16 // len(shades), (t + 1) * 16 // len(shades) - 1))
+        ax.spines[:].set_visible(False)
+    return fig
+
+
+@styled
+def patch_rows(rows, columns=12):
+    """{title: patches (n, 3, 2, 16, 16) uint8}: rows of cells, both frames of each side by side."""
+    cell, left = 0.46, 2.0  # inches
+    fig = Picture(figsize=(WIDTH, len(rows) * (cell / 2 + 0.12) + 0.05))
+    width, height = fig.get_size_inches()
+    for i, (title, patches) in enumerate(rows.items()):
+        bottom = height - (i + 1) * (cell / 2 + 0.12)
+        fig.text((left - 0.1) / width, (bottom + cell / 4) / height, title, ha="right", va="center", fontsize=8)
+        for k, patch in enumerate(patches[:columns]):
+            frames = np.pad(patch.transpose(1, 2, 3, 0), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=190)
+            place = ((left + k * (cell + 0.04)) / width, bottom / height, cell / width, cell / 2 / height)
+            ax = fig.add_axes(place)
+            ax.imshow(np.concatenate(list(frames), 1), aspect="auto")
+            ax.set_axis_off()
+    return fig
+
+
 # ---- models ----
 
 

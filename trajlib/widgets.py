@@ -1,17 +1,25 @@
-"""Pictures you can touch: ipywidgets that set numbers, and an Image that is drawn anew after every change.
+"""Pictures you can touch: ipywidgets that set numbers beside an Image, and canvases of films and tokens (anywidget).
 
-A studio splits in two: a plain object that knows the numbers and makes the picture (testable without a browser), and
-`Studio`, which is only its controls. Nothing here uses Output or interact: they stall headless runs and hide errors.
+Each splits in two: a plain object that knows the numbers and makes the picture (testable without a browser), and a view
+of it: `Studio` and its controls, or a `Canvas`, which widgets.js draws. Nothing here uses Output or interact: they
+stall headless runs and hide errors.
 """
 
 import html
+import io
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import anywidget
 import ipywidgets as W
+import matplotlib
 import numpy as np
+import traitlets as T
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from trajlib import FAMILIES, plots, trajectories
+from trajlib.codes import Morph, Surgery
 from trajlib.dataset import Clip, clearly_seen, develop, draw_nuisances, film
 
 
@@ -144,16 +152,463 @@ class TrajectoryStudio(Studio):
             controls[name] = W.FloatSlider(getattr(scene, name), min=low, max=high, step=step, description=label)
         controls["seed"] = W.BoundedIntText(scene.seed, min=0, max=2**31 - 1, description="clip")
         self.scene = scene
+        self.player = FilmPlayer(scene.clip()[0].video)
         super().__init__(controls, self._picture)
         self.next = W.Button(description="next clip", tooltip="another colour, place and camera")
         self.next.on_click(self._next)
-        self.children = (*self.children[:1], self.next, *self.children[1:])
+        self.children = (*self.children[:1], self.next, *self.children[1:], self.player)
 
     def _picture(self, **values):
         self.scene = Scene(**values)
+        self.player.show(self.scene.clip()[0].video)
         for name in set.union(*USED.values()):
             self.controls[name].disabled = name not in USED[self.scene.family]
         return plots.png(self.scene.picture()), self.scene.note()
 
     def _next(self, button):
         self.controls["seed"].value += 1
+
+
+# ---- canvases: films in step, tokens, the codebook ----
+
+
+def film_bytes(film):
+    """A film (3, 16, 64, 64) of colours, or (16, 64, 64) of numbers, as widgets.js takes it."""
+    return np.ascontiguousarray(film.transpose(1, 2, 3, 0) if film.ndim == 4 else film, np.uint8).tobytes()
+
+
+def colours_of(name):
+    """matplotlib's colour map of this name as 256 whole RGB triples."""
+    return (255 * matplotlib.colormaps[name](np.arange(256))[:, :3]).round().astype(int).tolist()
+
+
+def stretched(values):
+    """Numbers from 0 up, any shape -> 0 .. 255, and the largest of them."""
+    top = float(values.max())
+    return (255 / max(top, 1e-9) * values).round().astype(np.uint8), top
+
+
+LUTS = {"often": colours_of(plots.OFTEN), "heat": colours_of(plots.HEAT)}
+
+
+class Canvas(anywidget.AnyWidget):
+    """What widgets.js draws. A click there calls `do_...` here; then `state()` is sent, in one message.
+
+    `state()` is also what the widget is made with, so that the first picture is right even if no message ever arrives.
+    An error is kept in `error` and shown; the picture stays the last good one.
+    """
+
+    _esm = Path(__file__).with_name("widgets.js").read_text(encoding="utf-8")
+    kind = T.Unicode().tag(sync=True)
+    fixed = T.Dict().tag(sync=True)
+    still = T.Dict().tag(sync=True)
+    films = T.Dict().tag(sync=True)
+    patches = T.Bytes().tag(sync=True)
+    view = T.Dict().tag(sync=True)
+
+    def __init__(self, kind, fixed, grid=(8, 4, 4), frames=16, size=64):
+        self.error, self._seq = None, 0
+        common = {"luts": LUTS, "grid": list(grid), "frames": frames, "size": size}
+        super().__init__(kind=kind, fixed=common | fixed, **self._marked(self.state()))
+        self.on_msg(lambda widget, message, buffers: self.hear(message))
+
+    def __repr__(self):
+        return f"{type(self).__name__}()"
+
+    def state(self):
+        """The traits that change: {"view": ..., and others by name}."""
+        raise NotImplementedError
+
+    def hear(self, message):
+        """A message from the browser, {"do": what, ...}: calls the method `do_what` with the rest."""
+        details = dict(message)
+        self._attempt(lambda: getattr(self, f"do_{details.pop('do')}")(**details))
+
+    def _attempt(self, act):
+        """Act, and answer in any case: the browser waits for the counter to move."""
+        try:
+            act()
+            self.error = None
+            state = self.state()
+        except Exception as error:
+            self.error = error
+            state = {"view": dict(self.view)}
+        self._seq += 1
+        with self.hold_sync():
+            for name, value in self._marked(state).items():
+                setattr(self, name, value)
+
+    def refresh(self):
+        """Send what has changed, after something other than a click has changed it; an error is the caller's."""
+        self._attempt(lambda: None)
+        if self.error:
+            raise self.error
+
+    def _marked(self, state):
+        return state | {"view": state["view"] | {"seq": self._seq, "error": str(self.error or "")}}
+
+
+class FilmPlayer(Canvas):
+    """One film, to play or to step through."""
+
+    def __init__(self, film, caption="the film"):
+        self._film, self._caption = film, caption
+        super().__init__("player", {"panels": [{"name": "film"}]})
+
+    def state(self):
+        return {"films": {"film": film_bytes(self._film)}, "view": {"captions": {"film": self._caption}}}
+
+    def show(self, film):
+        """Another film."""
+        self._film = film
+        self.refresh()
+
+
+class TokenExplorer(Canvas):
+    """A clip, its tokens, what they mean; and surgery on them. `surgery` is the plain object behind it."""
+
+    EXAMPLES, OTHERS = 16, 7
+
+    def __init__(self, corpus, clip=0, place=None):
+        self.surgery = Surgery(corpus, clip)
+        if place is not None:
+            self.surgery.select(*place)
+        panels = [
+            {"name": "clip"}, {"name": "film"}, {"name": "error", "lut": "heat"}, {"name": "change", "lut": "heat"},
+        ]  # fmt: skip
+        super().__init__("explorer", {"panels": panels, "clips": len(corpus)}, corpus.codec.grid)
+
+    # what the browser asks for
+
+    def do_select(self, t, y, x):
+        self.surgery.select(t, y, x)
+
+    def do_choose(self, clip):
+        self.surgery.choose(clip)
+
+    def do_visit(self, clip, t, y, x):
+        self.surgery.choose(clip)
+        self.surgery.select(t, y, x)
+
+    def do_replace(self, word):
+        self.surgery.replace(int(word))
+
+    def do_put(self, code):
+        self.surgery.replace(self.surgery.codec.codebook.read(code))
+
+    def do_step(self, digit, by):
+        self.surgery.step(digit, by)
+
+    def do_take(self, clip):
+        self.surgery.take(clip)
+
+    def do_take_frame(self, clip):
+        self.surgery.take_frame(clip)
+
+    def do_undo(self):
+        self.surgery.undo()
+
+    def do_reset(self):
+        self.surgery.reset()
+
+    def put(self, word):
+        """Replace the selected token, as a click does: for the codebook's map, and for code cells."""
+        self._attempt(lambda: self.do_replace(word))
+
+    # what it shows
+
+    def state(self):
+        surgery, corpus = self.surgery, self.surgery.corpus
+        error, most_error = stretched(surgery.error)
+        change, most_change = stretched(surgery.change)
+        galleries, patches = self._galleries()
+        t, y, x = surgery.selected
+        name = surgery.codec.codebook.spell(surgery.word)
+        view = {
+            "clip": surgery.clip,
+            "about": FAMILIES[corpus.labels[surgery.clip]],
+            "selected": [t, y, x],
+            "code": name,
+            "text": surgery.codec.codebook.spell_all(surgery.words),
+            "shade": (255 * corpus.commonness(surgery.words)).round().astype(int).tolist(),
+            "changed": surgery.changed.tolist(),
+            "history": len(surgery.history),
+            "label": f"tokens of clip {surgery.clip}; chosen: {self._place((t, y, x))}, code {name}",
+            "status": f"tokens changed: {int(surgery.changed.sum())}",
+            "captions": {
+                "clip": "the clip",
+                "film": "painted from the tokens",
+                "error": f"what it lacks, up to {most_error:.0f}",  # of 255
+                "change": f"what you changed, up to {most_change:.0f}" if most_change else "what you changed: nothing",
+            },
+            "field": self._field(),
+            "galleries": galleries,
+            **self._word(),
+        }
+        films = {"film": film_bytes(surgery.film), "error": error.tobytes(), "change": change.tobytes()}
+        still = {"clip": film_bytes(corpus.films[surgery.clip])}
+        return {"still": still, "films": films, "patches": patches, "view": view}
+
+    def _place(self, place):
+        t, y, x = place
+        per = self.surgery.codec.cell[0]
+        return f"frames {t * per}–{(t + 1) * per - 1}, row {y}, column {x}"
+
+    def _word(self):
+        """What is known of the selected word."""
+        surgery, corpus, word = self.surgery, self.surgery.corpus, self.surgery.word
+        codebook, count = corpus.codebook, corpus.count(self.surgery.word)
+        where = corpus.where(word)
+        facts = ["No clip here has it."]
+        if count:
+            rank = int((corpus.counts > count).sum()) + 1
+            facts = [
+                f"{count:,} of {corpus.words.size:,} places have it ({100 * count / corpus.words.size:.2f} %)",
+                f"number {rank} of {len(corpus.used):,} in use, by frequency",
+                f"most often in {self._place(np.unravel_index(where.argmax(), where.shape))}: {where.max():,} times",
+                "stands for blank paper" if corpus.blank[corpus.row(word)] else "stands for some of the dot",
+            ]
+        digits = zip(codebook.digits(word).tolist(), codebook.steps, strict=True)
+        return {
+            "title": f"Code {codebook.spell(word)} in {self._place(surgery.selected)}",
+            "facts": facts,
+            "digits": [
+                {"name": f"{'bit' if steps == 2 else 'level'} {i + 1}", "value": value, "top": steps - 1}
+                for i, (value, steps) in enumerate(digits)
+            ],
+            "classes": [
+                {"name": name, "count": int(n), "colour": plots.COLOURS[name]}
+                for name, n in zip(FAMILIES, corpus.classes(word), strict=True)
+            ],
+            "where": where.tolist(),
+        }
+
+    def _galleries(self):
+        """Rows of patches to click, and their pixels one after the other."""
+        corpus, word, spell = self.surgery.corpus, self.surgery.word, self.surgery.codec.codebook.spell
+        examples = corpus.examples(word, self.EXAMPLES)
+        rows = [
+            {
+                "title": "Look-alikes",
+                "hint": "patches of real clips that get this very code; click to go there",
+                "items": [
+                    {
+                        "label": f"clip {clip}",
+                        "title": f"go to clip {clip}, {self._place((t, y, x))}",
+                        "message": {"do": "visit", "clip": clip, "t": t, "y": y, "x": x},
+                    }
+                    for clip, t, y, x in examples
+                ],
+            }
+        ]
+        patches = [corpus.patch(*place) for place in examples]
+        for title, hint, words in (
+            ("Look-alikes by another name", "codes with the nearest mean patch; click to put", corpus.look_alikes),
+            ("Nearest codes", "fewest steps away, with their mean patch; click to put", corpus.nearest),
+        ):
+            found = words(word, self.OTHERS)
+            items = [
+                {"label": spell(w), "title": f"put code {spell(w)} here", "message": {"do": "replace", "word": w}}
+                for w in found
+            ]
+            rows.append({"title": title, "hint": hint, "items": items})
+            patches += [corpus.patches[corpus.row(w)] for w in found]
+        return rows, b"".join(patch.transpose(1, 2, 3, 0).tobytes() for patch in patches)
+
+    def _field(self):
+        field = self.surgery.field()
+        if field is None:
+            return "Frame by frame, what a change does to the film: nothing is changed yet."
+        return (
+            f"Of the change, {field['cell']:.0%} lies in the changed tokens' own cells, {field['beside']:.0%} beside "
+            f"them in the same frames, {field['before']:.0%} in frames before and {field['after']:.0%} in frames after."
+        )
+
+
+@dataclass(frozen=True)
+class Tint:
+    """What the codebook's map is coloured by: a value from 0 to 255 for each used word, -1 for none; or a class."""
+
+    values: np.ndarray  # (u,)
+    low: str = ""  # what 0 means
+    high: str = ""  # what 255 means
+    lut: str = "viridis"  # a colour map of matplotlib's
+    names: tuple[str, ...] = ()  # of classes; then the families' colours are taken
+
+
+class CodeMap(Canvas):
+    """All used words on a plane. A click calls `pick(word)`, say `explorer.put`.
+
+    `layouts` {name: (u, 2)}, `tints` {name: Tint}; the most frequent `most` words are shown.
+    """
+
+    COLUMNS = 32
+
+    def __init__(self, corpus, layouts, tints, pick=None, most=2000):
+        self.corpus, self.pick, self.row = corpus, pick, None
+        self.rows = np.sort(np.argsort(-corpus.counts, kind="stable")[:most])
+        dt, dh, dw = corpus.codec.cell
+        fixed = {
+            "layouts": {name: self._unit(points[self.rows]) for name, points in layouts.items()},
+            "tints": {name: self._tint(tint) for name, tint in tints.items()},
+            "radius": (2.5 + 1.2 * np.log10(corpus.counts[self.rows])).round(2).tolist(),
+            "notes": [self._note(row) for row in self.rows],
+            "sheet": self._sheet(),
+            "tile": {"columns": self.COLUMNS, "wide": dt * dw + dt - 1, "tall": dh},
+        }
+        fixed["luts"] = LUTS | {tint.lut: colours_of(tint.lut) for tint in tints.values()}
+        fixed["luts"]["families"] = [[int(plots.COLOURS[f][i : i + 2], 16) for i in (1, 3, 5)] for f in FAMILIES]
+        super().__init__("map", fixed, corpus.codec.grid)
+
+    @staticmethod
+    def _unit(points):
+        """Points into the unit square, each axis stretched, a few that lie far out put on its edge."""
+        low, high = np.percentile(points, (0.5, 99.5), axis=0)
+        spare = 0.05 * (high - low)
+        at = ((points - low + spare) / np.maximum(high - low + 2 * spare, 1e-9)).clip(0, 1).round(4)
+        return {"x": at[:, 0].tolist(), "y": at[:, 1].tolist()}
+
+    def _tint(self, tint):
+        lut = "families" if tint.names else tint.lut
+        values = np.asarray(tint.values)[self.rows].astype(int).tolist()
+        return {"value": values, "low": tint.low, "high": tint.high, "lut": lut, "names": list(tint.names) or None}
+
+    def _note(self, row):
+        word, count = self.corpus.used[row], self.corpus.counts[row]
+        kind = "blank paper" if self.corpus.blank[row] else "some of the dot"
+        return f"code {self.corpus.codebook.spell(word)}\n{count:,} times, {kind}"
+
+    def _sheet(self):
+        """The mean patches of all shown words as one PNG: tiles of both frames side by side, in rows of 32."""
+        tiles = self.corpus.patches[self.rows].transpose(0, 2, 3, 4, 1)  # (u, 2, 16, 16, 3)
+        tiles = np.concatenate(
+            list(np.pad(tiles, ((0, 0), (0, 0), (0, 0), (0, 1), (0, 0)), constant_values=190).swapaxes(0, 1)), 2
+        )[:, :, :-1]
+        tiles = np.concatenate([tiles, np.zeros((-len(tiles) % self.COLUMNS, *tiles.shape[1:]), np.uint8)])
+        rows = tiles.reshape(-1, self.COLUMNS, *tiles.shape[1:]).transpose(0, 2, 1, 3, 4)
+        file = io.BytesIO()
+        Image.fromarray(rows.reshape(rows.shape[0] * rows.shape[1], -1, 3)).save(file, "PNG")
+        return file.getvalue()
+
+    def do_pick(self, row):
+        self.row = int(row)
+        if self.pick:
+            self.pick(int(self.corpus.used[self.rows[row]]))
+
+    def state(self):
+        status = "click a code to put it into surgery"
+        if self.row is not None:
+            status = f"code {self.corpus.codebook.spell(self.corpus.used[self.rows[self.row]])} sent"
+        return {"view": {"row": self.row, "status": status}}
+
+
+ORIGINS = [
+    ["A", "A's token", "#0072B2"],
+    ["B", "B's token", "#E69F00"],
+    ["=", "the same in both", "#D0D0D0"],
+    ["+", "neither's", "#009E73"],
+]
+WAYS = {
+    "lattice": "interpolated latents",
+    "tokens": "tokens, the most important first",
+    "transformer": "tokens, rewritten by the transformer",
+}
+
+
+class MorphStudio(Canvas):
+    """From clip A to clip B, step by step; beside it the cross-fade of their pixels. `morph` is the plain object."""
+
+    def __init__(self, corpus, a=0, b=1, transformer=None, steps=16):
+        self.morph, self.method, self.step = Morph(corpus, a, b, steps, transformer), "lattice", steps // 2
+        self._shown = None
+        fixed = {
+            "panels": [{"name": "a"}, {"name": "through"}, {"name": "fade"}, {"name": "b"}],
+            "clips": len(corpus),
+            "steps": steps,
+            "methods": [[method, WAYS[method]] for method in self.morph.methods],
+            "origins": ORIGINS,
+        }
+        super().__init__("morph", fixed, corpus.codec.grid)
+
+    def do_choose(self, a, b):
+        self.morph.choose(a, b)
+
+    def do_use(self, method):
+        self.method = method
+
+    def do_go(self, step):
+        self.step = int(step)
+
+    def do_continue(self):
+        self.morph.work()
+
+    def state(self):
+        morph, corpus = self.morph, self.morph.corpus
+        waits = self.method != "lattice" and not morph.ranked and 0 < self.step < morph.steps
+        if (
+            waits
+        ):  # a decode for each token: in slices, one a message, so that the kernel can do other things in between
+            status = f"ranking tokens: {len(morph.importance)} of {len(morph.places)}"
+            return {
+                "view": dict(self.view) | {"method": self.method, "step": self.step, "status": status, "more": True}
+            }
+        words = morph.words(self.method, self.step)
+        view = {
+            "a": morph.a,
+            "b": morph.b,
+            "method": self.method,
+            "step": self.step,
+            "text": corpus.codebook.spell_all(words),
+            "origin": morph.origin(words).tolist(),
+            "label": f"tokens at step {self.step} of {morph.steps}",
+            "captions": {
+                "a": f"A: clip {morph.a}, {FAMILIES[corpus.labels[morph.a]]}",
+                "through": "through tokens",
+                "fade": "pixels, cross-faded",
+                "b": f"B: clip {morph.b}, {FAMILIES[corpus.labels[morph.b]]}",
+            },
+            "status": f"{len(morph.places)} of {morph.start.size} tokens differ",
+            "more": False,
+        }
+        through = morph.codec.decode(words[None])[0]
+        films = {"through": film_bytes(through), "fade": film_bytes(morph.cross_fade(self.step))}
+        still = {"a": film_bytes(corpus.films[morph.a]), "b": film_bytes(corpus.films[morph.b])}
+        return {"still": still, "films": films, "view": view}
+
+
+def code_tints(corpus):
+    """What the codebook's map can be coloured by: {name: Tint}."""
+    n, (t, h, w) = len(corpus.used), corpus.codec.grid
+
+    def mean(values):
+        return corpus.mean(np.broadcast_to(values, corpus.words.shape))
+
+    def scaled(values, top):
+        return np.nan_to_num(255 * values / max(top, 1e-9)).clip(0, 255).round()
+
+    time, row, column = np.mgrid[:t, :h, :w]
+    index, _, velocity = corpus.motions()
+    rank = corpus.rank[tuple(index.T)]
+    met = np.maximum(np.bincount(rank, minlength=n), 1)
+    u, v = (np.bincount(rank, velocity[:, k], n) / met for k in (0, 1))
+    speed = np.bincount(rank, np.hypot(*velocity.T), n) / met
+    by_class = np.stack(
+        [np.bincount(corpus.rank[corpus.labels == k].ravel(), minlength=n) for k in range(len(FAMILIES))]
+    )
+    fast = float(np.percentile(np.hypot(*velocity.T), 95))
+    often, unmet = np.log1p(corpus.counts), np.bincount(rank, minlength=n) == 0
+    angle = np.arctan2(v, u) + np.pi
+    places = {
+        "frame": (time, t, "first", "last"),
+        "row": (row, h, "top", "bottom"),
+        "column": (column, w, "left", "right"),
+    }
+    return {
+        "how often": Tint(scaled(often, often.max()), "once", f"{corpus.counts.max():,} times", plots.OFTEN),
+        "class": Tint(by_class.argmax(0), names=FAMILIES),
+        "speed of the dot": Tint(np.where(unmet, -1, scaled(speed, fast)), "0", f"{fast:.1f} px a frame"),
+        "direction of the dot": Tint(
+            np.where(unmet, -1, scaled(angle, 2 * np.pi)), "left, up,", "right, down, left", "twilight"
+        ),
+        **{name: Tint(scaled(mean(at), n - 1), low, high) for name, (at, n, low, high) in places.items()},
+    }
