@@ -158,11 +158,13 @@ def test_a_step_of_muon_turns_all_directions_alike():
 
 
 def test_every_weight_has_one_optimizer():
-    model = nn.Sequential(nn.Conv3d(16, 16, 3), nn.Linear(16, 16), nn.Linear(16, 4), nn.LayerNorm(16))
+    model = nn.Sequential(
+        nn.Conv3d(16, 16, 3), nn.Linear(16, 16), nn.Linear(16, 4), nn.LayerNorm(16), nn.Embedding(20, 16)
+    )
     adamw, muon = optimizers(model, 1e-3, 0.02, 0.0)
     assert {id(w) for w in muon.weights} == {id(model[0].weight), id(model[1].weight)}  # not the thin one
     assert {id(w) for w in adamw.param_groups[0]["params"]} == {
-        id(w) for w in (model[0].bias, model[1].bias, *model[2].parameters(), *model[3].parameters())
+        id(w) for w in (model[0].bias, model[1].bias, *model[2].parameters(), *model[3].parameters(), model[4].weight)
     }
     assert len(optimizers(model, 1e-3, None, 0.0)) == 1
 

@@ -320,7 +320,8 @@ def train(arm, seed, cfg):
         first = (seed * steps + step) * size
         clips = clips_of("train", range(first, first + size), model.frames)
         if arm.close_ups and step < cfg.close_up_share * steps:
-            return [to_float(close_ups(clips.videos, torch.Generator().manual_seed(step))), None]
+            films = to_float(close_ups(clips.videos, torch.Generator().manual_seed(step)))
+            return [films, clips.labels.repeat_interleave(len(films) // size)]
         return [to_float(clips.videos), clips.labels]
 
     recipe = base_recipe(cfg)

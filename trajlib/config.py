@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TOKENIZER = {"steps": 5600, "lr": 1e-3, "muon": 0.02, "weight_decay": 0.0, "ema": 0.998, "bf16": True, "lines": 8}
-TRANSFORMER = {"steps": 2000, "lr": 1.5e-3, "ema": 0.99, "bf16": True, "lines": 8}
+TRANSFORMER = {"steps": 1200, "lr": 1.5e-3, "muon": 0.02, "ema": 0.99, "bf16": True, "lines": 8}
 CNN = {"steps": 1200, "lr": 1e-3, "ema": 0.98, "bf16": False, "lines": 4}
 TOKEN_CLASSIFIER = {"steps": 4000, "lr": 2e-3, "ema": 0.99, "bf16": False, "weight_decay": 0.05, "lines": 4}
 # narrowed to half, so that some 70 runs take 25 minutes on two cores; `only` names the arms, none: all that need no net

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
@@ -37,7 +38,7 @@ class KernelMuon(torch.optim.Muon):
         self.weights = list(weights)
         self.last = [weight.ndim > 2 and not weight.is_contiguous() for weight in self.weights]  # channels_last
         pairs = zip(self.weights, self.last, strict=True)
-        super().__init__([torch.nn.Parameter(_matrix(weight.detach(), last)) for weight, last in pairs], **kwargs)
+        super().__init__([nn.Parameter(_matrix(weight.detach(), last)) for weight, last in pairs], **kwargs)
 
     def step(self, closure=None):
         """As Muon's; the gradients are read from the kernels."""
@@ -56,9 +57,13 @@ def _matrix(kernel, channels_last):
 
 
 def optimizers(model, lr, muon, weight_decay):
-    """AdamW for all weights; or, with `muon` (its learning rate), Muon for matrices and AdamW for vectors."""
+    """AdamW for all weights; or, with `muon` (its learning rate), Muon for the layers' matrices and AdamW for the rest.
+
+    A table of embeddings is no such matrix: its rows are looked up one by one.
+    """
     weights = list(model.parameters())
-    inner = [w for w in weights if muon and w.ndim > 1 and min(len(w), w[0].numel()) >= 16]
+    layers = [m for m in model.modules() if muon and isinstance(m, nn.Linear | nn.Conv2d | nn.Conv3d)]
+    inner = [m.weight for m in layers if min(len(m.weight), m.weight[0].numel()) >= 16]
     outer = [w for w in weights if not any(w is v for v in inner)]
     adamw = torch.optim.AdamW(outer, lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay)
     return [adamw, KernelMuon(inner, lr=muon, weight_decay=0.0)] if inner else [adamw]
