@@ -132,7 +132,10 @@ def ink(video, colour):
     return (255 - video.astype(float)).sum(0) / (255 * (1 - np.asarray(colour)).sum())
 
 
-@given(st.floats(-9, 9), st.floats(-9, 9), st.floats(0.3, 6))
+EDGE = st.floats(-9, 9, allow_subnormal=False)  # trajlib flushes subnormal numbers to zero
+
+
+@given(EDGE, EDGE, st.floats(0.3, 6))
 def test_area_below_counts_a_disc(x, y, radius):
     grid = (np.arange(800) + 0.5) / 400 * radius - radius
     inside = grid[:, None] ** 2 + grid[None] ** 2 <= radius**2

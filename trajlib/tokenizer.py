@@ -92,7 +92,7 @@ class Tokenizer(nn.Module):
         with_fast_elu(self.net)
         for part in self.net.modules():
             if isinstance(part, nn.Conv3d):
-                part.to(memory_format=torch.channels_last_3d)  # backward runs twice as fast on a CPU
+                part.to(memory_format=torch.channels_last_3d)  # the layout that CPU kernels work in
             if isinstance(part, SqueezeExcite):
                 # the library starts every residual branch shut, at sigmoid(-10), and training hardly opens it
                 nn.init.constant_(part.net[-2].bias, gate_bias)
