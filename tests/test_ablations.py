@@ -17,8 +17,9 @@ from trajlib.training import fit
 
 TINY = dataclasses.replace(
     profile("smoke"),
-    tokenizer={"dim": 8, "layers": TINY_LAYERS, "attn_heads": 1, "attn_dim_head": 8, "linear_attn_heads": 1},
-    ablation=profile("smoke").ablation | {"steps": 1, "batch": 1, "validation_clips": 2, "only": ()},
+    ablation=profile("smoke").ablation
+    | {"steps": 1, "batch": 1, "validation_clips": 2, "only": ()}
+    | {"tokenizer": {"dim": 8, "layers": TINY_LAYERS, "attn_heads": 1, "attn_dim_head": 8, "linear_attn_heads": 1}},
 )
 
 
@@ -68,7 +69,7 @@ def test_arguments_of_an_arm_are_known_where_they_go():
 @pytest.mark.parametrize(
     ("name", "codes"),
     [
-        ("base", 1000), ("fsq_512", 512), ("fsq_4096", 4096), ("fsq_2x512", 2**18),
+        ("base", 1000), ("fsq_512", 512), ("fsq_4096", 4096), ("fsq_2x512", 2**18), ("fsq_4375", 4375),
         ("lfq_512", 512), ("lfq_1024", 1024), ("lfq_4096", 4096), ("lfq_2x512", 2**18),
     ],
 )  # fmt: skip
@@ -86,20 +87,30 @@ def test_grids_of_the_arms_that_change_them(name, grid):
     assert ablations.build(BY_NAME[name], profile("full")).grid == grid
 
 
-def test_the_base_is_the_profiles_own_at_the_studys_width():
+def test_the_base_is_a_tokenizer_as_it_comes_at_the_studys_width():
     cfg = profile("full")
-    assert ablations.base_arguments(dataclasses.replace(cfg, ablation=cfg.ablation | {"width": 1})) == (
-        Tokenizer(**cfg.tokenizer).config
-    )
+    whole = ablations.base_arguments(dataclasses.replace(cfg, ablation=cfg.ablation | {"width": 1}))
+    assert whole == Tokenizer().config
     half = ablations.base_arguments(dataclasses.replace(cfg, ablation=cfg.ablation | {"width": 0.5}))
-    assert half["dim"] == Tokenizer(**cfg.tokenizer).config["dim"] // 2
+    assert half["dim"] == Tokenizer().config["dim"] // 2
+
+
+def test_the_last_quantizer_arm_is_the_shipped_tokenizer_narrowed():
+    cfg = profile("full")
+    base = ablations.base_arguments(cfg)
+    assert base | BY_NAME["fsq_4375_hush"].tokenizer(base) == base | cfg.tokenizer
+    assert cfg.ablation["recipe"] == cfg.tokenizer_recipe | {"steps": cfg.ablation["recipe"]["steps"]}
+
+
+def test_arms_and_base_have_the_same_grid():
+    cfg = profile("full")
     whole, narrow = (ablations.build(BY_NAME["base"], c) for c in (cfg, TINY))
     assert whole.grid == narrow.grid
 
 
 def test_the_average_reaches_back_over_the_same_share_of_the_steps():
     cfg = profile("full")
-    recipe, study = cfg.tokenizer_recipe, ablations.base_recipe(cfg)
+    recipe, study = cfg.ablation["recipe"], ablations.base_recipe(cfg)
     assert study["steps"] == cfg.ablation["steps"]
     assert study["steps"] * (1 - study["ema"]) == pytest.approx(recipe["steps"] * (1 - recipe["ema"]))
     assert study["lr"] == recipe["lr"]

@@ -4,6 +4,7 @@ To add a notebook: a fixture that yields `run("NN_name.ipynb")`, and tests that 
 """
 
 import contextlib
+import itertools
 import os
 import time
 from pathlib import Path
@@ -375,6 +376,158 @@ def test_04_latency_is_measured(codes):
     (SHOTS / "latency.txt").write_text("\n".join(lines) + "\n")
     print(*lines, sep="\n")
     assert codes.complaints() == []
+
+
+# ---- 05: the mask studio ----
+
+MASKS = ".tl-masks"
+
+
+@pytest.fixture(scope="module")
+def written(run):
+    with run("05_masked_transformer.ipynb") as notebook:
+        yield notebook
+
+
+def kept_words(notebook, part):
+    """What the studio's maps say: "mask" ("?" where hidden), "tokens" or "sure"; in order, 128 of them."""
+    return notebook.page.locator(f"{MASKS} canvas.tl-{part}").get_attribute("data-words").split(" ")
+
+
+def cell_of_mask(t, y, x):
+    return {"x": 2 + t * 122 + x * 28 + 14, "y": 20 + y * 28 + 14}
+
+
+def do(notebook, name, value=None):
+    """Press the studio's button `name`, or choose or fill its control."""
+    control = notebook.page.locator(f"{MASKS} .tl-{name}")
+    if value is None:
+        return notebook.answered(MASKS, control.click)
+    if control.input_value() == str(value):
+        return None  # the browser would send nothing
+    if control.evaluate("e => e.tagName") == "SELECT":
+        return notebook.answered(MASKS, lambda: control.select_option(value))
+    return notebook.answered(MASKS, lambda: (control.fill(str(value)), control.press("Enter"), control.blur()))
+
+
+def test_05_runs_without_complaint(written):
+    written.page.locator(MASKS).screenshot(path=SHOTS / "05_masks_before.png")
+    assert written.complaints() == []
+    assert "?" not in kept_words(written, "tokens"), "it opens with a clip that is written to its end"
+
+
+def test_05_a_task_brings_its_mask(written):
+    page, film = written.page, f'{MASKS} canvas[data-film="given"]'
+    for task, count in {"OPV": 64, "CG": 128, "FP": 96, "IPC": 32}.items():  # FP: 4 frames are given, of tokens 2 of 8
+        written.changes(film, lambda task=task: do(written, "task", task))
+        assert kept_words(written, "mask").count("?") == count
+        assert kept_words(written, "tokens").count("?") == count
+        assert page.locator(f"{MASKS} .tl-label").is_disabled() == (task != "CG")
+        assert page.locator(f"{MASKS} .tl-frames").is_disabled() == (task != "FP")
+    assert written.complaints() == []
+
+
+def test_05_a_mask_is_painted_by_click_drag_and_keys(written):
+    page = written.page
+    do(written, "task", "IPC")
+    mask = page.locator(f"{MASKS} canvas.tl-mask")
+    mask.scroll_into_view_if_needed()
+    assert kept_words(written, "mask")[4 * 16 + 1 * 4 + 1] == "?"
+    shows = f'{MASKS} canvas[data-film="given"]'
+    page.locator(f"{MASKS} .tl-frame").fill("8")
+    inside = cell_of_mask(4, 1, 1)
+    written.changes(shows, lambda: written.answered(MASKS, lambda: mask.click(position=inside)))
+    assert kept_words(written, "mask")[4 * 16 + 1 * 4 + 1] == ""
+    assert kept_words(written, "tokens")[4 * 16 + 1 * 4 + 1] != "?"
+    box = mask.bounding_box()
+    first, last = ({k: box[k] + v for k, v in cell_of_mask(0, 0, x).items()} for x in (0, 3))
+
+    def drag():
+        page.mouse.move(**first)
+        page.mouse.down()
+        page.mouse.move(**last, steps=12)
+        page.mouse.up()
+
+    written.answered(MASKS, drag)
+    assert kept_words(written, "mask")[:5] == ["?", "?", "?", "?", ""]
+    written.answered(MASKS, lambda: mask.click(position=cell_of_mask(2, 0, 0)))
+    mask.press("ArrowRight")
+    mask.press("ArrowRight")
+    assert "frames from 4, row 0, column 2, given" in mask.get_attribute("aria-label")
+    written.answered(MASKS, lambda: mask.press("Space"))
+    assert kept_words(written, "mask")[32:36] == ["?", "", "?", ""]
+    written.page.locator(MASKS).screenshot(path=SHOTS / "05_masks_painted.png")
+    do(written, "none")
+    assert set(kept_words(written, "mask")) == {"?"}
+    do(written, "all")
+    assert set(kept_words(written, "mask")) == {""}
+    do(written, "unpaint")
+    assert kept_words(written, "mask").count("?") == 32
+    assert written.complaints() == []
+
+
+def test_05_decodes_and_steps_through(written):
+    page = written.page
+    do(written, "task", "IPC")
+    do(written, "corrections", 8)
+    do(written, "decode")
+    assert "done in 12 steps and 8 corrections" in page.locator(f"{MASKS} .tl-status").inner_text()
+    assert "correction 8 (20 of 20)" in page.locator(MASKS).inner_text()
+    do(written, "corrections", 0)
+    written.answered(MASKS, lambda: page.locator(f"{MASKS} canvas.tl-mask").click(position=cell_of_mask(5, 1, 1)))
+    assert page.locator(f"{MASKS} .tl-step").is_disabled()
+    guess = f'{MASKS} canvas[data-film="guess"]'
+    pictures = [f"{MASKS} canvas.tl-{part}" for part in ("tokens", "sure")]
+    before = [written.picture(selector) for selector in pictures]
+    do(written, "decode")
+    assert "done in 12 steps" in page.locator(f"{MASKS} .tl-status").inner_text()
+    assert all(written.picture(selector) != old for selector, old in zip(pictures, before, strict=True))
+    result, tokens = written.picture(guess), kept_words(written, "tokens")
+    assert "?" not in tokens
+    left = []
+    for _ in range(12):
+        do(written, "back")
+        left.append(kept_words(written, "tokens").count("?"))
+    assert left == sorted(left)
+    assert left[-1] == 31, "one of the 32 was painted as given"
+    assert page.locator(f"{MASKS} .tl-back").is_disabled()
+    slider = page.locator(f"{MASKS} .tl-step")
+    written.answered(MASKS, lambda: slider.press("End"))
+    assert written.picture(guess) == result
+    assert kept_words(written, "tokens") == tokens
+    written.answered(MASKS, lambda: slider.press("ArrowLeft"))
+    do(written, "on")
+    assert kept_words(written, "tokens") == tokens
+    written.page.locator(MASKS).screenshot(path=SHOTS / "05_masks_decoded.png")
+    assert written.complaints() == []
+
+
+def test_05_a_seed_gives_its_tokens_and_other_settings_others(written):
+    found = []
+    for name, value in {"seed": 5, "order": "confidence", "temperature": 2, "steps": 3, "refine": "false"}.items():
+        do(written, name, value)
+        do(written, "decode")
+        found.append(kept_words(written, "tokens"))
+    assert all(a != b for a, b in itertools.pairwise(found))
+    do(written, "decode")
+    assert kept_words(written, "tokens") == found[-1]
+    do(written, "task", "CG")
+    do(written, "guidance", 0)
+    found = []
+    for label in ("0", "2"):
+        do(written, "label", label)
+        do(written, "decode")
+        found.append(kept_words(written, "tokens"))
+    assert found[0] == found[1], "guidance 0 does not listen"
+    assert written.complaints() == []
+
+
+def test_05_a_mistake_is_shown_and_forgotten(written):
+    do(written, "steps", 99)
+    sentence = "steps is 99; it can be a whole number from 1 to 32."
+    assert written.page.locator(f"{MASKS} .tl-error").inner_text() == sentence
+    do(written, "steps", 8)
+    assert written.complaints() == []
 
 
 # ---- does the driver see what it should? ----

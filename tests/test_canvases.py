@@ -1,18 +1,32 @@
 """The explorer's canvases in Python: every message a browser can send, and what is sent back. No browser here."""
 
 import io
+import itertools
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from trajlib import plots
+from trajlib import plots, tasks, widgets
 from trajlib.codes import Codec, Corpus, Surgery
 from trajlib.config import TINY_LAYERS
-from trajlib.dataset import TrajectoryDataset
+from trajlib.dataset import TrajectoryDataset, to_float
+from trajlib.sampling import commit_start, decode_steps, generate
+from trajlib.tasks import TASKS
 from trajlib.tokenizer import Tokenizer
-from trajlib.widgets import CodeMap, FilmPlayer, MorphStudio, TokenExplorer, TrajectoryStudio, code_tints, film_bytes
+from trajlib.transformer import MaskedTransformer
+from trajlib.widgets import (
+    CodeMap,
+    Decoding,
+    FilmPlayer,
+    MaskStudio,
+    MorphStudio,
+    TokenExplorer,
+    TrajectoryStudio,
+    code_tints,
+    film_bytes,
+)
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +171,299 @@ def test_morph_ranks_in_slices_and_then_shows(corpus):
     studio.hear({"do": "choose", "a": 5, "b": 5})
     assert studio.error is None
     assert studio.still["a"] == studio.still["b"] == film_bytes(corpus.films[5])
+
+
+# ---- masks, and how what they hide is written ----
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return TrajectoryDataset(8, seed=43).batch()
+
+
+@pytest.fixture(scope="module")
+def transformer(corpus):
+    torch.manual_seed(0)
+    return MaskedTransformer(corpus.codebook.levels, corpus.codec.grid, dim=16, depth=1, heads=2).eval()
+
+
+@pytest.fixture
+def make(transformer, corpus, clips):
+    return lambda **settings: Decoding(transformer, corpus.codec.tokenizer, clips, **{"steps": 5} | settings)
+
+
+@pytest.mark.parametrize("frames", [1, 5])
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_gives_its_cells_and_its_condition(make, corpus, clips, task, frames):
+    decoding = make(clip=3, task=task, frames=frames)
+    np.testing.assert_array_equal(decoding.given, tasks.given_tokens(task, frames).numpy())
+    start = commit_start(corpus.codec.tokenizer, to_float(clips.videos[3:4]), task, frames)["start"][0].numpy()
+    first = decoding.rounds[0]
+    np.testing.assert_array_equal(first.tokens, np.where(decoding.given, start, decoding.transformer.mask_token))
+    assert set(decoding.kinds(0)[decoding.given]) <= {"given"}
+    assert set(decoding.kinds(0)[~decoding.given]) <= {"hidden"}
+    assert decoding.settings["label"] == clips.labels[3], "a clip brings its class"
+
+
+@pytest.mark.parametrize("settings", [{"task": "FP"}, {"task": "CFP", "guidance": 2.0, "order": "confidence"}])
+def test_decoding_is_the_packages_and_ends_with_no_hidden_token(make, corpus, clips, settings):
+    decoding = make(clip=1, frames=4, seed=3, label=2, **settings)
+    tokens = decoding.decode()
+    start = commit_start(corpus.codec.tokenizer, to_float(clips.videos[1:2]), settings["task"], 4)
+    steps = list(decode_steps(decoding.transformer, [2], steps=5, seed=3, **start | settings))
+    assert [r.tokens.ravel().tolist() for r in decoding.rounds[1:]] == [step[0].tolist() for step in steps]
+    assert (tokens < corpus.codebook.size).all()
+    assert decoding.rounds[-1].settled.all()
+    assert set(decoding.kinds(5).ravel()) == {"settled", "refined"}
+
+
+def test_what_is_settled_stays_and_so_does_how_sure_it_was(make):
+    decoding = make(task="IPC", order="confidence", steps=7)
+    decoding.decode()
+    for step, (now, later) in enumerate(itertools.pairwise(decoding.rounds), start=1):
+        np.testing.assert_array_equal(later.guess[now.settled], now.tokens[now.settled])
+        np.testing.assert_array_equal(later.sure[now.settled], now.sure[now.settled])
+        np.testing.assert_array_equal(decoding.fresh(step), later.settled & ~now.settled)
+        assert (later.sure <= 0).all()
+    assert np.isnan(decoding.rounds[0].sure).all()
+    assert sum(decoding.fresh(step).sum() for step in range(1, 8)) == 128
+
+
+def test_how_sure_is_the_models_probability_of_the_word(make):
+    """One step with all hidden: by hand."""
+    decoding = make(task="CG", label=1, guidance=1.0, steps=1)
+    tokens = torch.from_numpy(decoding.decode()).flatten()
+    hidden = torch.full((1, 128), decoding.transformer.mask_token)
+    with torch.no_grad():
+        log_p = decoding.transformer(hidden, torch.tensor([1]))[0].log_softmax(-1)
+    np.testing.assert_allclose(decoding.rounds[1].sure.ravel(), log_p[range(128), tokens].numpy(), rtol=1e-4)
+
+
+def test_corrections_follow_the_steps_and_mark_what_they_change(make):
+    decoding = make(task="CFP", label=2, seed=6, corrections=9, temperature=2.0)
+    tokens = decoding.decode()
+    start = commit_start(decoding.codec.tokenizer, decoding.video, "CFP", 4)
+    theirs = generate(decoding.transformer, [2], 5, seed=6, corrections=9, temperature=2.0, **start)
+    np.testing.assert_array_equal(tokens, theirs[0].numpy())
+    assert (decoding.last, decoding.called(5), decoding.called(7)) == (14, "step 5", "correction 2")
+    for step in range(6, 15):
+        now, before = decoding.rounds[step], decoding.rounds[step - 1]
+        np.testing.assert_array_equal(decoding.fresh(step), now.tokens != before.tokens)
+        assert (now.sure != before.sure).sum() <= 16, "an eighth is drawn anew"
+    assert any(decoding.fresh(step).any() for step in range(6, 15))
+
+
+def test_a_seed_gives_its_tokens_and_slices_do_not_matter(make):
+    whole, sliced, other = make(), make(), make(seed=1)
+    sliced.begin()
+    while sliced.running:
+        sliced.work(1)
+    np.testing.assert_array_equal(whole.decode(), sliced.rounds[-1].tokens)
+    assert (whole.rounds[-1].tokens != other.decode()).any()
+
+
+def test_class_and_guidance_count_where_the_task_tells_the_class(make):
+    def written(**settings):
+        return make(steps=3, seed=5, **settings).decode().tolist()
+
+    assert written(task="CG", label=0, guidance=0) == written(task="CG", label=2, guidance=0)
+    assert written(task="CG", label=0, guidance=20) != written(task="CG", label=2, guidance=20)
+    assert written(task="FP", label=0, guidance=20) == written(task="FP", label=2, guidance=3)
+
+
+def test_painting_gives_and_hides_cells(make):
+    decoding = make(task="IPC")
+    before = decoding.given
+    decoding.paint([[3, 1, 1], [3, 1, 2]], True)
+    assert [*map(tuple, np.argwhere(decoding.given != before))] == [(3, 1, 1), (3, 1, 2)]
+    decoding.paint([[3, 1, 1], [3, 1, 2]], False)
+    np.testing.assert_array_equal(decoding.given, before)
+    assert decoding.painted
+    decoding.fill(True)
+    assert decoding.given.all()
+    decoding.fill(False)
+    assert not decoding.given.any()
+    decoding.unpaint()
+    assert not decoding.painted
+    np.testing.assert_array_equal(decoding.given, before)
+    decoding.paint([], True)
+    decoding.set(seed=4)
+    assert decoding.painted, "a seed leaves the mask alone"
+    decoding.set(task="IPC")
+    assert not decoding.painted
+
+
+def test_a_painted_condition_depends_on_the_given_pixels_alone(transformer, corpus, clips):
+    forged = type(clips)(clips.videos.clone(), clips.labels, clips.paths, clips.radii)
+    cells = [[0, 0, 0], [4, 2, 1], [7, 3, 3]]
+    found = []
+    for batch in (clips, forged):
+        decoding = Decoding(transformer, corpus.codec.tokenizer, batch)
+        decoding.fill(False)
+        decoding.paint(cells, True)
+        assert decoding.region.sum() == 3 * 2 * 16 * 16
+        np.testing.assert_array_equal(decoding.region.numpy()[::2, ::16, ::16], decoding.given)
+        forged.videos[0] = torch.where(decoding.region, clips.videos[0], 7)
+        found.append(decoding)
+    assert not torch.equal(found[0].video, found[1].video)
+    torch.testing.assert_close(found[0].condition, found[1].condition, rtol=0, atol=0)
+    np.testing.assert_array_equal(found[0].rounds[0].tokens, found[1].rounds[0].tokens)
+    assert (found[0].condition[:, :, ~found[0].region] == 1).all()
+
+
+def test_given_tokens_that_are_kept_are_kept(make):
+    decoding = make(task="IPC", refine=False, steps=6)
+    decoding.decode()
+    start = decoding.rounds[0]
+    for step, now in enumerate(decoding.rounds):
+        np.testing.assert_array_equal(now.tokens[decoding.given], start.tokens[decoding.given])
+        assert not decoding.fresh(step)[decoding.given].any()
+    assert set(decoding.kinds(6)[decoding.given]) == {"given"}
+    np.testing.assert_array_equal(np.isnan(decoding.rounds[6].sure), decoding.given)
+    left = [int((decoding.kinds(step) == "hidden").sum()) for step in range(7)]
+    assert left[0] == 32
+    assert left[6] == 0
+    assert 0 < left[3] < 32, "the schedule runs over what is hidden, not over what is given too"
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda d: d.set(steps=0), "steps is 0; it can be a whole number from 1 to 32."),
+        (lambda d: d.set(steps=2.5), "steps is 2.5"),
+        (lambda d: d.set(steps=None), "steps is None"),
+        (lambda d: d.set(temperature=0), "temperature is 0; it can be any number from 0.1"),
+        (lambda d: d.set(guidance=float("nan")), "guidance is nan"),
+        (lambda d: d.set(clip=8), "clip is 8; it can be a whole number from 0 to 7."),
+        (lambda d: d.set(task="XX"), "task is 'XX'; it can be FP, FI"),
+        (lambda d: d.set(order="random"), "order is 'random'; it can be halton, confidence."),
+        (lambda d: d.set(speed=1), "'speed' is no setting; there are clip, task"),
+        (lambda d: d.paint([[8, 0, 0]], True), "the grid is"),
+        (lambda d: d.paint([[0, -1, 0]], True), "the grid is"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_a_sentence_and_changes_nothing(make, act, words):
+    decoding = make()
+    settings, rounds = decoding.settings, decoding.rounds
+    with pytest.raises(ValueError, match=words) as found:
+        act(decoding)
+    assert "\n" not in str(found.value)
+    assert (decoding.settings, decoding.rounds) == (settings, rounds)
+
+
+def test_a_transformer_for_other_tokens_is_refused(corpus, clips):
+    stranger = MaskedTransformer((3, 3), corpus.codec.grid, dim=16, depth=1, heads=2)
+    with pytest.raises(ValueError, match="another tokenizer"):
+        Decoding(stranger, corpus.codec.tokenizer, clips)
+
+
+def test_every_task_is_drawn(make):
+    for task in TASKS:
+        figure = make(task=task, steps=2, corrections=2 * (task in ("FP", "CG"))).picture()
+        shown = Image.open(io.BytesIO(figure._repr_png_()))
+        assert shown.width == 800
+        assert len(np.unique(np.asarray(shown.convert("L")))) > 20
+
+
+@pytest.fixture
+def studio(make):
+    decoding = make(clip=2)
+    decoding.decode()
+    return MaskStudio(decoding)
+
+
+def test_the_studio_is_made_whole(studio):
+    decoding, view = studio.decoding, studio.view
+    assert studio.films["guess"] == film_bytes(decoding.codec.decode(decoding.rounds[5].tokens[None])[0])
+    assert studio.still["truth"] == film_bytes(decoding.clips.videos[2].numpy())
+    assert (view["step"], view["last"], view["more"]) == (5, 5, False)
+    assert view["given"] == decoding.given.tolist()
+    assert view["tokens"]["text"] == decoding.codec.codebook.spell_all(decoding.rounds[5].tokens)
+    veiled = np.frombuffer(studio.still["given"], np.uint8).reshape(16, 64, 64, 3).transpose(3, 0, 1, 2)
+    region = decoding.region.numpy()
+    np.testing.assert_array_equal(veiled[:, region], decoding.clips.videos[2].numpy()[:, region])
+    assert (veiled[:, ~region] == widgets.VEIL).all()
+    assert len(studio.films["difference"]) == 16 * 64 * 64
+
+
+def test_the_studio_decodes_in_slices_and_steps_through(studio):
+    studio.hear({"do": "set", "name": "steps", "value": 10})
+    assert (studio.view["step"], studio.view["last"]) == (0, 0)
+    assert "press decode" in studio.view["status"]
+    hidden = np.array(studio.view["tokens"]["kind"]) == "hidden"
+    assert (np.array(studio.view["tokens"]["text"]) == "?").tolist() == hidden.tolist()
+    assert np.array(studio.view["sure"]["value"]).tolist() == np.full((8, 4, 4), -1).tolist()
+    studio.hear({"do": "decode"})
+    slices = 1
+    while studio.view["more"]:
+        assert studio.view["step"] == studio.view["last"] == 4 * slices
+        studio.hear({"do": "continue"})
+        slices += 1
+    assert (slices, studio.view["step"], studio.error) == (3, 10, None)
+    last = studio.films["guess"]
+    studio.hear({"do": "go", "step": 1})
+    assert studio.view["step"] == 1
+    assert studio.films["guess"] != last
+    assert "?" in np.array(studio.view["tokens"]["text"])
+    assert np.array(studio.view["sure"]["value"]).min() >= 0
+    assert "after step 1: " in studio.view["label"]
+    studio.hear({"do": "go", "step": 11})
+    assert "10 are done" in studio.view["error"]
+
+
+def test_a_change_while_decoding_starts_anew(studio):
+    studio.hear({"do": "set", "name": "steps", "value": 20})
+    studio.hear({"do": "decode"})
+    assert studio.view["more"]
+    studio.hear({"do": "paint", "cells": [[7, 0, 0]], "given": True})
+    studio.hear({"do": "continue"})
+    assert (studio.view["last"], studio.view["more"], studio.error) == (0, False, None)
+
+
+def test_the_studio_does_what_a_click_asks(studio):
+    given = np.array(studio.view["given"])
+    studio.hear({"do": "paint", "cells": [[7, 0, 0], [7, 0, 1]], "given": True})
+    assert (np.array(studio.view["given"]) != given).sum() == 2
+    assert studio.view["painted"]
+    assert "a mask of your own" in studio.view["said"]
+    studio.hear({"do": "fill", "given": False})
+    assert not np.array(studio.view["given"]).any()
+    assert "no one truth" in studio.view["captions"]["difference"]
+    assert not any(studio.films["difference"])
+    studio.hear({"do": "unpaint"})
+    assert studio.view["given"] == given.tolist()
+    assert studio.view["used"] == {"frames": True, "label": False, "guidance": False}
+    studio.hear({"do": "set", "name": "task", "value": "CG"})
+    assert studio.view["used"] == {"frames": False, "label": True, "guidance": True}
+    for choices in studio.fixed["choices"]["refine"], studio.fixed["choices"]["order"]:
+        for value, _ in choices:
+            studio.hear({"do": "set", "name": "refine" if isinstance(value, bool) else "order", "value": value})
+            assert studio.error is None
+
+
+def test_an_error_in_the_studio_is_a_sentence_and_nothing_waits(studio, monkeypatch):
+    film = studio.films["guess"]
+    studio.hear({"do": "set", "name": "seed", "value": -1})
+    assert studio.view["error"] == "seed is -1; it can be a whole number from 0 to 2147483647."
+    assert studio.films["guess"] == film
+    studio.hear({"do": "set", "name": "steps", "value": 20})
+    studio.hear({"do": "decode"})
+    assert studio.view["more"]
+    monkeypatch.setattr(studio.decoding.transformer, "forward", None)
+    studio.hear({"do": "continue"})
+    assert studio.error is not None
+    assert not studio.view["more"], "else the browser would ask for ever, and the sentence be gone at once"
+    assert not studio.decoding.running
+
+
+def test_mask_studio_shows_its_figure_first(transformer, corpus, clips, monkeypatch):
+    shown = []
+    monkeypatch.setattr(widgets, "display", shown.append)
+    studio = widgets.mask_studio(transformer, corpus.codec.tokenizer, clips, task="CFP", label=3, steps=2)
+    assert isinstance(shown[0], plots.Picture)
+    assert studio.decoding.settings["label"] == 3
+    tokens = generate(transformer, [3], 2, **commit_start(corpus.codec.tokenizer, to_float(clips.videos[:1]), "CFP", 4))
+    np.testing.assert_array_equal(studio.decoding.rounds[-1].tokens, tokens[0].numpy())
 
 
 def test_player_shows_another_film(corpus):

@@ -313,7 +313,7 @@ def test_tokens_are_exchanged_one_by_one_and_none_is_invented(corpus):
 
 def test_transformer_writes_only_what_is_hidden(corpus):
     torch.manual_seed(0)
-    transformer = MaskedTransformer(corpus.codebook.size, corpus.codec.grid, dim=16, depth=1, heads=2).eval()
+    transformer = MaskedTransformer(corpus.codebook.levels, corpus.codec.grid, dim=16, depth=1, heads=2).eval()
     assert speaks(transformer, corpus.codec)
     assert not speaks(transformer, Codec(PairTokenizer()))
     hidden = np.zeros((8, 4, 4), bool)

@@ -1,4 +1,4 @@
-"""Which tokens are hidden: the schedule's ends, and the share that training hides on average."""
+"""Which tokens are hidden, what stands in their place, and an order in which to settle them."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from trajlib.masks import mask_ratio, random_masks
+from trajlib.masks import commit_input, halton_order, mask_ratio, random_masks
 
 
 def test_the_schedule_falls_from_all_hidden_to_none():
@@ -59,3 +59,81 @@ def test_a_seed_gives_its_masks():
     first, again, other = (random_masks(8, 128, torch.Generator().manual_seed(s)) for s in (4, 4, 5))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+# ---- COMMIT's input ----
+
+
+def test_the_input_has_three_kinds_of_tokens():
+    """All four cases there are: the place hidden or not, given or not."""
+    hidden, given = torch.tensor([[False, False, True, True], [False, True, False, True]])
+    tokens, condition = torch.tensor([10, 11, 12, 13]), torch.tensor([20, 21, 22, 23])
+    seen = commit_input(tokens, condition, given, hidden, mask_token=99)
+    assert seen.tolist() == [10, 11, 99, 23]  # true, true (though given), MASK, the condition's
+
+
+def test_the_input_is_made_place_by_place():
+    rng = torch.Generator().manual_seed(0)
+    tokens, condition = torch.randint(0, 50, (2, 3, 8, 4, 4), generator=rng)
+    given, hidden = torch.rand(2, 3, 8, 4, 4, generator=rng) < 0.5
+    seen = commit_input(tokens, condition, given, hidden, 50)
+    assert seen.shape == tokens.shape
+    for place in np.ndindex(*tokens.shape):
+        due = tokens[place] if not hidden[place] else condition[place] if given[place] else 50
+        assert seen[place] == due
+
+
+# ---- Halton's order ----
+
+
+def mirrored(i, base):
+    """The digits of i, mirrored at the point: the definition of Halton's sequence."""
+    value, unit = 0.0, 1 / base
+    while i:
+        i, digit = divmod(i, base)
+        value, unit = value + unit * digit, unit / base
+    return value
+
+
+def sequence_by_hand(grid):
+    """Indices into the flattened grid, as Halton's points in bases 2, 3 and 5 first come to them."""
+    found, i = [], 0
+    while len(found) < math.prod(grid):
+        t, y, x = (int(mirrored(i, base) * size) for base, size in zip((2, 3, 5), grid, strict=True))
+        place, i = (t * grid[1] + y) * grid[2] + x, i + 1
+        found += [place] if place not in found else []
+    return found
+
+
+@pytest.mark.parametrize("grid", [(8, 4, 4), (4, 4, 4), (2, 3, 5)])
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_haltons_order_is_his_sequence_from_some_place_on(grid, seed):
+    order, by_hand = halton_order(grid, seed).tolist(), sequence_by_hand(grid)
+    assert sorted(order) == list(range(math.prod(grid)))  # every place once
+    start = by_hand.index(order[0])
+    assert order == by_hand[start:] + by_hand[:start]
+
+
+def test_seeds_start_in_different_places_and_are_repeatable():
+    starts = [int(halton_order((8, 4, 4), seed)[0]) for seed in range(40)]
+    assert len(set(starts)) > 25
+    assert torch.equal(halton_order((8, 4, 4), 3), halton_order((8, 4, 4), 3))
+
+
+def eighths(places):
+    """How many of the 2 x 2 x 2 eighths of a grid (8, 4, 4) some flat indices touch."""
+    t, y, x = np.unravel_index(places, (8, 4, 4))
+    return len(set(zip(t // 4, y // 2, x // 2, strict=True)))
+
+
+def test_haltons_order_is_spread_out():
+    """Its first 16 places leave out one eighth at most, whatever the seed; at each length chance leaves out more."""
+    rng = np.random.default_rng(0)
+    halton = [halton_order((8, 4, 4), seed).numpy() for seed in range(150)]
+    assert min(eighths(order[:16]) for order in halton) >= 7
+    assert min(len(set(order[:16] // 16)) for order in halton) >= 6  # of 8 moments
+    chance = [rng.permutation(128) for _ in range(150)]
+    assert min(eighths(order[:16]) for order in chance) < 7
+    for first in (4, 8, 12):
+        reached = [np.mean([eighths(order[:first]) for order in orders]) for orders in (halton, chance)]
+        assert reached[0] > reached[1] + 0.2

@@ -30,6 +30,7 @@ def test_every_figure_is_a_small_png_of_the_page(clips):
         plots.distributions({"radius": [c.radius.mean() for c in clips]}, labels),
         plots.accuracies({"a": 0.3}, {"a": (0.2, 0.4)}, 0.25, within=(0.2, 0.3)),
         plots.studio_picture(clips[3]),
+        plots.decoding({"condition": videos[0], "truth": videos[1]}, {"condition": np.full((8, 4, 4), "hidden")}),
     ]
     for figure in figures:
         shown = Image.open(io.BytesIO(figure._repr_png_()))

@@ -11,6 +11,7 @@ from trajlib.classifiers import TokenClassifier
 from trajlib.config import PROFILES, profile
 from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, close_ups, to_float, version
 from trajlib.metrics import follow_dot
+from trajlib.tasks import NUMBERS, TASKS, condition, given_tokens
 from trajlib.tokenizer import Tokenizer
 from trajlib.training import fit
 from trajlib.transformer import MaskedTransformer
@@ -112,12 +113,86 @@ def test_both_contenders_see_the_same_versions():
     assert torch.equal(tokens[:2, 0, 0, 0], clips.videos[:2].flatten(1).amin(1).long())
 
 
+# ---- COMMIT's examples ----
+
+
+def test_the_conditions_are_nine_tasks_and_three_lengths_of_forecast():
+    assert {task for task, _ in recipes.CONDITIONS} == set(TASKS) - {"CG"}
+    assert [frames for task, frames in recipes.CONDITIONS if task == "FP"] == [1, 4, 8]
+    assert len(set(recipes.CONDITIONS)) == len(recipes.CONDITIONS)
+
+
+def darkest(videos):
+    """What `Codec` makes of clips: (n,)."""
+    return Codec().encode(videos)[:, 0, 0, 0]
+
+
+def test_each_clip_comes_with_the_tokens_of_its_own_condition():
+    """And the conditions take turns, whatever the size of a batch."""
+    n = len(recipes.CONDITIONS) + 3
+    tokens, labels, conditions, kinds = recipes.encode_conditions(Codec(), n, batch_size=4)
+    clips = TrajectoryDataset(n, seed=SEEDS["train"]).batch()
+    assert tokens.shape == conditions.shape == (n, 8, 4, 4)
+    assert torch.equal(labels, clips.labels)
+    assert kinds.tolist() == [i % len(recipes.CONDITIONS) for i in range(n)]
+    videos = to_float(clips.videos)
+    assert torch.equal(tokens[:, 0, 0, 0], darkest(videos))
+    filled = [condition(video[None], *recipes.CONDITIONS[kind]) for video, kind in zip(videos, kinds, strict=True)]
+    assert torch.equal(conditions[:, 0, 0, 0], darkest(torch.cat(filled)))
+
+
+def numbered(n):
+    """Examples that can be told apart: clip i has the token i, the label i % 4, the condition i + 1000."""
+    number = torch.arange(n)
+    tokens = number[:, None, None, None].expand(-1, 8, 4, 4)
+    return [tokens, number % 4, tokens + 1000, number % len(recipes.CONDITIONS)]
+
+
+def test_a_batch_keeps_together_what_belongs_together():
+    cfg = dataclasses.replace(profile("smoke"), transformer_batch=50, generation_share=0.3)
+    batch_fn = recipes.commit_batches(numbered(200), cfg, (8, 4, 4))
+    free = 0
+    for step in range(4):
+        tokens, labels, tasks, conditions, given = batch_fn(step)
+        number = tokens[:, 0, 0, 0]
+        assert torch.equal(conditions, tokens + 1000)
+        assert torch.equal(labels, number % 4)
+        for i, task, where in zip(number.tolist(), tasks.tolist(), given, strict=True):
+            key, frames = recipes.CONDITIONS[i % len(recipes.CONDITIONS)]
+            if task == NUMBERS["CG"]:
+                free, due = free + 1, torch.zeros(8, 4, 4, dtype=torch.bool)
+            else:
+                assert task == NUMBERS[key]
+                due = given_tokens(key, frames)
+            assert torch.equal(where, due)
+    assert free / 200 == pytest.approx(0.3, abs=0.1)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_the_share_of_generation_is_what_was_asked(share):
+    cfg = dataclasses.replace(profile("smoke"), transformer_batch=40, generation_share=share)
+    *_, given = recipes.commit_batches(numbered(40), cfg, (8, 4, 4))(0)
+    assert given.flatten(1).any(1).float().mean() == 1 - share
+
+
+def test_a_step_of_commit_has_its_batch_whatever_came_before():
+    first, again = (recipes.commit_batches(numbered(40), profile("smoke"), (8, 4, 4)) for _ in range(2))
+    one_by_one = [first(step) for step in range(6)]
+    assert all(torch.equal(a, b) for a, b in zip(again(5), one_by_one[5], strict=True))
+    per_pass = 40 // profile("smoke").transformer_batch
+    tasks = [torch.cat([first(turn * per_pass + k)[2] for k in range(per_pass)]) for turn in range(2)]
+    free = [(task == NUMBERS["CG"]).sum() for task in tasks]
+    assert not torch.equal(tasks[0], tasks[1])
+    assert all(0 < count < 40 for count in free)  # other clips go without a condition in another pass
+
+
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_builds_its_models_and_recipes(name):
     cfg = profile(name)
     codec = Tokenizer(**cfg.tokenizer)
     assert codec.grid == (8, 4, 4)
-    MaskedTransformer(codec.codebook_size, codec.grid, **cfg.transformer)
+    model = MaskedTransformer(codec.config["levels"], codec.grid, **cfg.transformer)
+    assert sum(p.numel() for p in model.parameters()) <= 6e6
     TokenClassifier(codec.config["levels"], codec.grid, **cfg.token_classifier)
     takes = set(inspect.signature(fit).parameters)
     for recipe in (f.name for f in dataclasses.fields(cfg) if f.name.endswith("_recipe")):

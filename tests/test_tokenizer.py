@@ -188,7 +188,7 @@ def pull_on_collapsed(**changes):
     model = Tokenizer(dim=8, layers=layers, lfq_bits=9, lfq_commitment_loss_weight=0.0, **changes).train()
     z = (1 + 0.01 * torch.randn(1, 9, 8, 4, 4, generator=torch.Generator().manual_seed(0))).requires_grad_()
     model.latents = lambda _: z
-    *_, auxiliary = model(None)
+    *_, auxiliary = model(torch.ones(1, 3, 16, 64, 64))
     auxiliary.backward()
     return z.grad.abs().amax(1)
 
@@ -332,6 +332,19 @@ def test_the_pull_is_the_mean_square_of_what_is_rounded(tokenizer, videos):
     free.load_state_dict(tokenizer.state_dict())
     difference = reconstruction_loss(tokenizer, videos)[0] - reconstruction_loss(free, videos)[0]
     assert difference.item() == pytest.approx(pull.item(), rel=1e-3)
+
+
+def test_the_hush_weighs_tokens_whose_own_pixels_are_paper(tokenizer, videos):
+    loud = Tokenizer(dim=8, layers=TINY_LAYERS, pull=0.0, hush=0.5).eval()
+    loud.load_state_dict(tokenizer.state_dict())
+    squares = loud.net.quantizers.project_in(loud.latents(videos).movedim(1, -1)).square().mean(-1)  # (4, 8, 4, 4)
+    cells = (1 - videos).unfold(2, 2, 2).unfold(3, 16, 16).unfold(4, 16, 16).flatten(5).amax((1, 5))
+    blank = cells <= 0.02
+    assert 0 < blank.float().mean() < 1
+    assert loud(videos)[2].item() == pytest.approx(0.5 * squares[blank].sum().item() / blank.numel(), rel=1e-4)
+    white = torch.ones_like(videos)
+    everywhere = loud.net.quantizers.project_in(loud.latents(white).movedim(1, -1)).square().mean()
+    assert loud(white)[2].item() == pytest.approx(0.5 * everywhere.item(), rel=1e-4)
 
 
 def test_loss_in_white_and_near_the_dot():

@@ -1,9 +1,9 @@
 """MAGVIT's parts switched on one at a time: the same clips, the same number of steps, two seeds, one table.
 
-The base is the profile's own tokenizer and recipe (`config.py`), narrowed so that the study takes minutes, and shown
-whole clips from the start: close-ups have neither 16 frames nor 17. Every arm changes one thing. Figures are of
-validation clips. `python -m trajlib ablate` runs it; rows are kept as they come, so a study that was stopped goes on
-where it was.
+The base is `Tokenizer` as it comes, with the course's recipe (`config.py`), narrowed so that the study takes minutes,
+and shown whole clips from the start: close-ups have neither 16 frames nor 17. Every arm changes one thing. Figures are
+of validation clips. `python -m trajlib ablate` runs it; rows are kept as they come, so a study that was stopped goes
+on where it was.
 """
 
 import csv
@@ -155,11 +155,15 @@ class Arm:
 COND = {"dim_cond": 4}
 LIBRARYS_LFQ = {"lfq_bits": 10, "inv_temperature": 100.0, "lfq_commitment_loss_weight": 1.0, "lfq_diversity_gamma": 2.5}
 ARMS = (
-    Arm("base", "quantizer", "the course's tokenizer, FSQ of 1,000 codes"),
+    Arm("base", "quantizer", "the study's base, FSQ of 1,000 codes"),
     Arm("fsq_512", "quantizer", "FSQ, 8 x 8 x 8", to(levels=(8, 8, 8))),
     Arm("fsq_4096", "quantizer", "FSQ, 8 x 8 x 8 x 8", to(levels=(8, 8, 8, 8))),
     Arm("fsq_2x512", "quantizer", "FSQ, two books: 262,144 codes", to(levels=(8, 8, 8), books=2)),
     Arm("no_pull", "quantizer", "FSQ's coordinates not drawn to their middle", to(pull=0.0)),
+    Arm("hush", "quantizer", "drawn harder where a token's own pixels are paper", to(hush=0.3)),
+    Arm("fsq_4375", "quantizer", "FSQ, 7 x 5 x 5 x 5 x 5", to(levels=(7, 5, 5, 5, 5))),
+    Arm("fsq_4375_hush", "quantizer", "the same with the hush: the course's tokenizer",
+        to(levels=(7, 5, 5, 5, 5), hush=0.3), beside="fsq_4375"),
     Arm("lfq_512", "quantizer", "LFQ, 9 bits", to(lfq_bits=9)),
     Arm("lfq_1024", "quantizer", "LFQ, 10 bits: MAGVIT's number of codes", to(lfq_bits=10)),
     Arm("lfq_4096", "quantizer", "LFQ, 12 bits", to(lfq_bits=12)),
@@ -229,8 +233,8 @@ BY_NAME = {arm.name: arm for arm in ARMS}
 
 
 def base_arguments(cfg):
-    """The profile's tokenizer with every width scaled by `cfg.ablation["width"]`: {argument: value}."""
-    config, width = Tokenizer(**cfg.tokenizer).config, cfg.ablation["width"]
+    """The study's tokenizer with every width scaled by `cfg.ablation["width"]`: {argument: value}."""
+    config, width = Tokenizer(**cfg.ablation["tokenizer"]).config, cfg.ablation["width"]
 
     def narrowed(layer):
         kind, *size = (layer,) if isinstance(layer, str) else layer
@@ -240,8 +244,8 @@ def base_arguments(cfg):
 
 
 def base_recipe(cfg):
-    """The profile's recipe in the study's number of steps; the average reaches back over the same share of them."""
-    recipe, steps = cfg.tokenizer_recipe, cfg.ablation["steps"]
+    """The recipe in the study's number of steps; the average reaches back over the same share of them."""
+    recipe, steps = cfg.ablation["recipe"], cfg.ablation["steps"]
     forgotten = (1 - recipe["ema"]) * recipe["steps"] / steps
     return recipe | {"steps": steps, "ema": max(0.0, 1 - forgotten), "lines": 0}
 
@@ -390,7 +394,7 @@ class StudyError(ValueError):
 
 def study_stamp(cfg):
     """A digest of all that the arms of a study have in common."""
-    budget = {key: value for key, value in cfg.ablation.items() if key not in ("seeds", "only")}
+    budget = {key: value for key, value in cfg.ablation.items() if key not in ("seeds", "only", "tokenizer", "recipe")}
     facts = (cfg.name, base_arguments(cfg), base_recipe(cfg), cfg.hue_weight, budget)
     return stamps.digest([json.dumps(facts, sort_keys=True)])
 

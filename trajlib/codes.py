@@ -11,9 +11,8 @@ import numpy as np
 import torch
 
 from trajlib.dataset import to_float
-from trajlib.masks import mask_ratio
 from trajlib.render import FRAMES, SIZE
-from trajlib.sampling import guided_logits, gumbel
+from trajlib.sampling import generate
 
 INK = 5  # of 255: what is darker than white by less counts as paper
 BLANK = 0.9  # a word is blank when at least this share of its places has no ink
@@ -481,21 +480,7 @@ def speaks(transformer, codec):
     return not codec.many and same and tuple(getattr(transformer, "grid", ())) == codec.grid
 
 
-@torch.no_grad()
 def refill(transformer, words, hidden, label, steps=6, seed=0):
-    """Write the hidden places of words (8, 4, 4) anew, the surest first, all others given."""
-    rng = torch.Generator().manual_seed(seed)
-    tokens = torch.from_numpy(words).flatten()[None].clone()  # (1, n)
-    open_ = torch.from_numpy(hidden.copy()).flatten()[None]
-    labels, n = torch.tensor([label]), int(hidden.sum())
-    tokens[open_] = transformer.mask_token
-    for step in range(1, steps + 1):
-        log_p = guided_logits(transformer, tokens, labels, 1.5).float().log_softmax(-1)
-        drawn = (log_p + gumbel(log_p.shape, rng)).argmax(-1)
-        sure = log_p.gather(-1, drawn[..., None])[..., 0].masked_fill(~open_, -torch.inf)
-        keep = n - math.floor(mask_ratio(step / steps) * n) - (n - int(open_.sum()))
-        if step == steps:
-            keep = int(open_.sum())
-        for place in sure[0].argsort(descending=True)[:keep]:
-            tokens[0, place], open_[0, place] = drawn[0, place], False
-    return tokens[0].numpy().reshape(words.shape)
+    """Write the hidden places of words (8, 4, 4) anew, the others given and kept."""
+    start, given = torch.from_numpy(words)[None], torch.from_numpy(~hidden)
+    return generate(transformer, [label], steps, seed=seed, start=start, given=given, refine=False)[0].numpy()

@@ -3,12 +3,18 @@
 from dataclasses import dataclass
 from typing import Any
 
-TOKENIZER = {"steps": 5600, "lr": 1e-3, "muon": 0.02, "weight_decay": 0.0, "ema": 0.998, "bf16": True, "lines": 8}
-TRANSFORMER = {"steps": 1200, "lr": 1.5e-3, "muon": 0.02, "ema": 0.99, "bf16": True, "lines": 8}
+TOKENIZER = {"steps": 5000, "lr": 1e-3, "muon": 0.02, "weight_decay": 0.0, "ema": 0.998, "bf16": True, "lines": 8}
+# more codes than the study's base for the dot, and a hush on paper: see 02
+WORDS = {"levels": (7, 5, 5, 5, 5), "hush": 0.3}
+TRANSFORMER = {"steps": 3400, "lr": 6e-3, "muon": 0.02, "ema": 0.99, "bf16": True, "lines": 8}
+AUTOREGRESSIVE = TRANSFORMER | {"steps": 1400}
 CNN = {"steps": 1200, "lr": 1e-3, "ema": 0.98, "bf16": False, "lines": 4}
 TOKEN_CLASSIFIER = {"steps": 4000, "lr": 2e-3, "ema": 0.99, "bf16": False, "weight_decay": 0.05, "lines": 4}
 # narrowed to half, so that some 70 runs take 25 minutes on two cores; `only` names the arms, none: all that need no net
 ABLATION = {"steps": 140, "batch": 8, "seeds": (0, 1), "validation_clips": 128, "width": 0.5, "only": ()}
+ABLATION |= {"tokenizer": {}, "recipe": TOKENIZER | {"steps": 5600}}  # the base: FSQ of 1,000 codes, no hush
+COMMIT_STUDY = {"steps": 400, "clips": 4400, "test_clips": 200, "seeds": (0, 1)}
+COMMIT_STUDY |= {"transformer": {"dim": 96, "depth": 4, "heads": 3}}
 TINY_LAYERS = (("residual"), ("compress_space", 32), ("residual"), ("compress_space", 48), ("residual"))
 
 
@@ -20,9 +26,13 @@ class Profile:
     seed: int = 0
     world_clips: int = 8000  # notebook 01: clips in the cheating test
     test_clips: int = 1000  # 03, 07: clips that every figure is measured on
-    samples: int = 200  # 05: generated clips, a quarter for each class
-    sweep_samples: int = 40  # 05: generated clips for each strength of guidance
+    samples: int = 300  # 06: generated clips, a quarter for each class
+    sweep_samples: int = 24  # 06: generated clips for each setting that is tried
+    hidden_clips: int = 32  # 06: test clips of which every task hides a part
+    rival_samples: int = 100  # 06: clips written one token after another
     counted_clips: int = 1000  # 05: training clips whose tokens are counted
+    priced_clips: int = 96  # 05: test clips whose tokens are paid for
+    task_clips: int = 48  # 05: test clips, the first of those, that every task is asked about
     tokenizer: dict[str, Any] = None  # arguments of Tokenizer
     tokenizer_batch: int = 8  # clips in a step
     close_up_batch: int = 16  # clips in a step of close-ups, four films of each
@@ -33,6 +43,7 @@ class Profile:
     overfit_steps: int = 120
     lazy_clips: int = 200  # 03: clips for the decoders that cheat
     codec_clips: int = 50  # 03: clips that real codecs code, at every quality
+    coded_clips: int = 12  # 03: of these, clips whose tokens are written as real bytes, one token after another
     explored_clips: int = 512  # 04: validation clips whose tokens are looked at
     surgeries: int = 48  # 04: tokens exchanged to measure how far one reaches
     usage_steps: int = 40  # 04: of the little tokenizer whose usage is watched
@@ -41,9 +52,13 @@ class Profile:
     hue_weight: float = 10.0  # of errors in hue: with 1, rounding drops the hue and it does not come back
     ablation: dict[str, Any] = None  # budget of every arm of `trajlib.ablations`
     transformer: dict[str, Any] = None
-    transformer_clips: int = 6000  # clips whose tokens the transformer is trained on
+    commit_study: dict[str, Any] = None  # budget of every arm of `trajlib.commit_study`
+    generation_share: float = 0.3  # of the transformer's examples come without a condition
+    transformer_clips: int = 12000  # clips whose tokens the transformer is trained on
     transformer_batch: int = 32
     transformer_recipe: dict[str, Any] = None
+    autoregressive: dict[str, Any] = None  # trained on as many clips, in batches as large
+    autoregressive_recipe: dict[str, Any] = None
     labelled_clips: int = 1600  # 07: clips with labels
     versions: int = 6  # 07: flipped, reversed, recoloured versions of each that both contenders see
     cnn_batch: int = 16
@@ -57,11 +72,14 @@ PROFILES = {
     "full": Profile(
         "full",
         overfit={"dim": 32, "layers": TINY_LAYERS},
-        tokenizer={},
+        tokenizer=WORDS,
         tokenizer_recipe=TOKENIZER,
         ablation=ABLATION,
         transformer={},
+        commit_study=COMMIT_STUDY,
         transformer_recipe=TRANSFORMER,
+        autoregressive={},
+        autoregressive_recipe=AUTOREGRESSIVE,
         cnn_recipe=CNN,
         token_classifier={},
         token_classifier_recipe=TOKEN_CLASSIFIER,
@@ -72,13 +90,18 @@ PROFILES = {
         test_clips=16,
         samples=8,
         sweep_samples=4,
+        hidden_clips=8,
+        rival_samples=8,
         counted_clips=16,
+        priced_clips=16,
+        task_clips=8,
         tokenizer={"dim": 16, "layers": TINY_LAYERS},
         validation_clips=16,
         overfit={"dim": 16, "layers": TINY_LAYERS},
         overfit_steps=20,
         lazy_clips=16,
         codec_clips=2,
+        coded_clips=2,
         explored_clips=16,
         surgeries=4,
         usage_steps=4,
@@ -87,11 +110,15 @@ PROFILES = {
         close_up_batch=4,
         tokenizer_recipe=TOKENIZER | {"steps": 16, "lines": 2},
         ablation=ABLATION
-        | {"steps": 2, "batch": 2, "seeds": (0,), "validation_clips": 4, "width": 1, "only": ("base", "lfq_2x512")},
+        | {"steps": 2, "batch": 2, "seeds": (0,), "validation_clips": 4, "width": 1, "only": ("base", "lfq_2x512")}
+        | {"tokenizer": {"dim": 16, "layers": TINY_LAYERS}},
         transformer={"dim": 32, "depth": 2, "heads": 2},
+        commit_study={"steps": 2, "clips": 16, "test_clips": 2, "seeds": (0,), "transformer": {"dim": 16, "depth": 1}},
         transformer_clips=32,
         transformer_batch=8,
         transformer_recipe=TRANSFORMER | {"steps": 16, "lines": 2},
+        autoregressive={"dim": 32, "depth": 2, "heads": 2},
+        autoregressive_recipe=AUTOREGRESSIVE | {"steps": 16, "lines": 2},
         labelled_clips=32,
         versions=2,
         cnn_batch=8,

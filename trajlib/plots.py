@@ -432,6 +432,46 @@ def token_maps(texts, shades, chosen=None, changed=None, cmap=OFTEN, title="fram
     return fig
 
 
+# what became of a token in decoding; "refined": given at first, then written anew
+KINDS = {"hidden": "#D0D0D0", "given": "#0072B2", "settled": "#E69F00", "refined": "#009E73"}
+
+
+@styled
+def decoding(films, kinds, width=WIDTH):
+    """Clips {title: film} as rows of eight frames, one for each frame of tokens: how a clip is written, step by step.
+
+    Above the films that `kinds` {title: names of KINDS (8, 4, 4)} knows, what became of their tokens.
+    """
+    names, colours = list(KINDS), np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in KINDS.values()])
+    left = 0.1 + max(0.085 * len(line) for title in films for line in title.split("\n"))  # inches, as all that follows
+    frame, gap, below = (width - left - 0.1) / 8, 0.06, 0.65
+    height = below + sum(frame * (1.5 if title in kinds else 1) + gap for title in films)
+    fig = Picture(figsize=(width, height))
+    top = height
+    for i, (title, film) in enumerate(films.items()):
+        if title in kinds:
+            top -= frame / 2
+            index = np.vectorize(names.index)(np.asarray(kinds[title]))
+            for t, cells in enumerate(colours[index].astype(np.uint8)):
+                place = ((left + (t + 0.27) * frame) / width, top / height, 0.46 * frame / width, 0.46 * frame / height)
+                ax = fig.add_axes(place)
+                ax.imshow(cells)
+                ax.set(xticks=[], yticks=[])
+                ax.hlines([0.5, 1.5, 2.5], -0.5, 3.5, color="white", linewidth=0.6)
+                ax.vlines([0.5, 1.5, 2.5], -0.5, 3.5, color="white", linewidth=0.6)
+                ax.spines[:].set_visible(False)
+        top -= frame
+        ax = fig.add_axes((left / width, top / height, (width - left - 0.1) / width, frame / height))
+        _draw_strip(ax, as_pictures(film)[0], 2, numbers=i == len(films) - 1)
+        ax.set_ylabel(title, rotation=0, ha="right", va="center", labelpad=6)
+        top -= gap
+    ax.set_xlabel("frame", labelpad=1)
+    used = [name for name in KINDS if any((np.asarray(some) == name).any() for some in kinds.values())]
+    marks = [matplotlib.patches.Patch(color=KINDS[name], label=f"token {name}") for name in used]
+    fig.legend(handles=marks, loc="lower center", ncols=len(used), handlelength=1, borderaxespad=0.2)
+    return fig
+
+
 @styled
 def patch_rows(rows, columns=12):
     """{title: patches (n, 3, 2, 16, 16) uint8}: rows of cells, both frames of each side by side."""

@@ -32,6 +32,7 @@ RESULTS = "results.json"
 REGISTRY = {
     "Tokenizer": "trajlib.tokenizer",
     "MaskedTransformer": "trajlib.transformer",
+    "Autoregressive": "trajlib.autoregressive",
     "Simple3DCNN": "trajlib.classifiers",
     "TokenClassifier": "trajlib.classifiers",
 }

@@ -1,6 +1,7 @@
 """How each shipped model was trained: train-or-load, one function a model; the numbers are in `config.py`.
 
 tokenizer -> transformer
+         \\-> autoregressive
          \\-> token_classifier        simple_3dcnn (pixels)
 """
 
@@ -8,14 +9,17 @@ import time
 from functools import partial
 
 import torch
+from tqdm import tqdm
 
+from trajlib.autoregressive import Autoregressive, autoregressive_loss
 from trajlib.classifiers import Simple3DCNN, TokenClassifier, classification_loss
 from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, close_ups, to_float, version
 from trajlib.metrics import follow_dot, foreground_psnr, psnr
 from trajlib.pretrained import folder, train_or_load
+from trajlib.tasks import NUMBERS, TASKS, condition, given_tokens
 from trajlib.tokenizer import Tokenizer, reconstruction_loss
 from trajlib.training import fit
-from trajlib.transformer import MaskedTransformer, masked_loss
+from trajlib.transformer import MaskedTransformer, commit_loss
 
 WORLD = 10**9  # clips are made when asked for: a tokenizer in training never sees one twice
 
@@ -33,6 +37,7 @@ def tokenizer(cfg, artifacts, watch=None):
         model = Tokenizer(**cfg.tokenizer)
         model, card = _fit("tokenizer", cfg, artifacts, model, loss, tokenizer_batches(cfg), cfg.tokenizer_recipe, data,
                            watch)  # fmt: skip
+        model.half().float()  # judged as it will be stored
         return model, card | {"hue": cfg.hue_weight, "figures": card["figures"] | judged(model, cfg)}
 
     return train_or_load("tokenizer", artifacts, train, torch.float16)
@@ -70,19 +75,72 @@ def judged(tokenizer, cfg):
 
 
 def transformer(cfg, artifacts, watch=None):
-    """The masked transformer of notebook 05, on tokens of the training world: (model, card)."""
+    """The masked transformer of notebook 05, for all of COMMIT's tasks, on tokens alone: (model, card)."""
 
     def train():
+        began = time.time()
         codec, _ = tokenizer(cfg, artifacts)
-        tokens, labels = encode_world(codec, "train", cfg.transformer_clips)
+        examples = encode_conditions(codec, cfg.transformer_clips)
         torch.manual_seed(cfg.seed)
-        model = MaskedTransformer(codec.codebook_size, codec.grid, **cfg.transformer)
-        model.start_from(tokens)
-        batch = shuffled_batches((tokens, labels), cfg.transformer_batch, cfg.seed)
-        data = f"tokens of {len(tokens):,} clips of world {SEEDS['train']}"
-        return _fit("transformer", cfg, artifacts, model, masked_loss, batch, cfg.transformer_recipe, data, watch)
+        model = MaskedTransformer(codec.config["levels"], codec.grid, **cfg.transformer)
+        model.start_from(examples[0])
+        batch = commit_batches(examples, cfg, codec.grid)
+        data = f"tokens of {cfg.transformer_clips:,} clips of world {SEEDS['train']}, each with one condition"
+        recipe = cfg.transformer_recipe
+        return _fit("transformer", cfg, artifacts, model, commit_loss, batch, recipe, data, watch, began)
 
     return train_or_load("transformer", artifacts, train, torch.float16)
+
+
+# (task, frames given): what the transformer is trained on beside generation. Forecasts are asked for from 1, 4 and 8
+# frames; a single task does not come three times as often for that
+CONDITIONS = [("FP", 1), ("FP", 4), ("FP", 8)] + [(task, 1) for task in TASKS if task not in ("FP", "CG")]
+
+
+def encode_conditions(codec, n, batch_size=32):
+    """Tokens (n, 8, 4, 4), labels (n,), condition tokens (n, 8, 4, 4) and their rows in CONDITIONS (n,)."""
+    world, found = TrajectoryDataset(n, seed=SEEDS["train"]), []
+    for first in tqdm(range(0, n, batch_size), "tokens", disable=None):
+        clips = world.batch(range(first, min(first + batch_size, n)))
+        videos = to_float(clips.videos)
+        kinds = torch.arange(first, first + len(videos)) % len(CONDITIONS)
+        filled = [condition(video[None], *CONDITIONS[kind]) for video, kind in zip(videos, kinds, strict=True)]
+        found.append((codec.encode(videos), clips.labels, codec.encode(torch.cat(filled)), kinds))
+    return [torch.cat(parts) for parts in zip(*found, strict=True)]
+
+
+def commit_batches(examples, cfg, grid):
+    """batch_fn for `fit`: a clip comes with its condition or, `generation_share` of the times, with none."""
+    kinds = [*CONDITIONS, ("CG", 1)]
+    numbers = torch.tensor([NUMBERS[task] for task, _ in kinds])
+    given = torch.stack([given_tokens(task, frames, grid) for task, frames in kinds])
+    pick = shuffled_batches(examples, cfg.transformer_batch, cfg.seed)
+
+    def batch(step):
+        tokens, labels, conditions, kind = pick(step)
+        free = torch.rand(len(kind), generator=torch.Generator().manual_seed(step)) < cfg.generation_share
+        kind = kind.masked_fill(free, len(CONDITIONS))
+        return [tokens, labels, numbers[kind], conditions, given[kind]]
+
+    return batch
+
+
+def autoregressive(cfg, artifacts, watch=None):
+    """The autoregressive decoder of notebook 06, on the tokens of the transformer's clips: (model, card)."""
+
+    def train():
+        began = time.time()
+        codec, _ = tokenizer(cfg, artifacts)
+        examples = encode_world(codec, "train", cfg.transformer_clips)
+        torch.manual_seed(cfg.seed)
+        model = Autoregressive(codec.config["levels"], codec.grid, **cfg.autoregressive)
+        model.start_from(examples[0])
+        batch = shuffled_batches(examples, cfg.transformer_batch, cfg.seed)
+        data = f"tokens of {cfg.transformer_clips:,} clips of world {SEEDS['train']}"
+        recipe, loss = cfg.autoregressive_recipe, autoregressive_loss
+        return _fit("autoregressive", cfg, artifacts, model, loss, batch, recipe, data, watch, began)
+
+    return train_or_load("autoregressive", artifacts, train, torch.float16)
 
 
 def simple_3dcnn(cfg, artifacts):
@@ -176,9 +234,9 @@ def _pixel_loss(model, videos, labels):
     return classification_loss(model, to_float(videos), labels)
 
 
-def _fit(name, cfg, artifacts, model, loss_fn, batch_fn, recipe, data, watch=None):
-    """`fit` with a checkpoint beside the artifacts; returns the model and the card's facts about the run."""
-    began = time.time()
+def _fit(name, cfg, artifacts, model, loss_fn, batch_fn, recipe, data, watch=None, began=None):
+    """`fit` with a checkpoint beside the artifacts; the model, and the card's facts (minutes since `began`)."""
+    began = began or time.time()
     checkpoint = _checkpoint(name, artifacts)
     print(f"{name}: no trained one in {str(artifacts)!r}; training {recipe['steps']} steps")
     model, history = fit(

@@ -8,7 +8,7 @@ import nbformat
 from trajlib import pretrained
 
 Evidence = dict[str, dict[str, Any]]  # what `pretrained.results` returns: {name of a figure: its entry}
-SHARES = ("accuracy", "agreement", "present", "oracle", "cheat")  # such figures are shares, spelt in per cent
+SHARES = ("accuracy", "agreement", "present", "oracle", "cheat", "precision", "recall", "copies")  # spelt in per cent
 MISSING = "not yet measured"
 
 
@@ -35,12 +35,22 @@ HEADLINE = {
         Row("codes used", "tokenizer codes used", "", "the codebook"),
         Row("fewer positions than pixels", "compression positions", "", ""),
         Row("fewer bits than raw video", "compression bits", "", ""),
+        Row("the same, as real bytes", "compression real bits", "", ""),
     ],
     "Generation": [
         Row("bits to predict a hidden token", "transformer bits per token", "token frequencies", ""),
-        Row("samples judged to be of the asked class", "generation class agreement", "no class given", "real clips"),
-        Row("samples that obey the class's equation", "generation physics agreement", "no class given", "real clips"),
-        Row("samples with the dot in every frame", "generation dot present", "", "real clips"),
+        Row("samples that obey the class's equation", "generation physics agreement", "by chance", "reconstructions"),
+        Row("samples with one dot in every frame", "generation dot present", "", "reconstructions"),
+        Row("their distance from the equation, median", "generation residual", "a line", "reconstructions"),
+        Row("samples judged to be of the asked class", "generation class agreement", "by chance", "reconstructions"),
+        Row("class learnt from samples, told of real clips", "generation score accuracy", "chance", "from real clips"),
+        Row("Fréchet distance (3D CNN)", "generation Frechet distance", "frames shuffled", "real clips"),
+        Row("samples among real clips", "generation precision", "frames shuffled", "real clips"),
+        Row("real clips among samples", "generation recall", "frames shuffled", "real clips"),
+        Row("distance to the nearest training clip", "generation novelty", "a training clip", "fresh clips"),
+        Row("forecast from 8 frames, error", "forecast from 8 error", "extrapolated", "reconstructions"),
+        Row("of MAGVIT's ten tasks, done better than trivially", "tasks better than trivial", "", "all"),
+        Row("one token after another, obeying", "autoregressive physics agreement", "by chance", "reconstructions"),
     ],
     "Classification": [
         Row("3D CNN on pixels", "simple_3dcnn accuracy", "chance", "oracle"),

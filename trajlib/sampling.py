@@ -1,58 +1,146 @@
-"""Iterative parallel decoding: all tokens hidden, then some are kept, step by step (MaskGIT, MAGVIT)."""
+"""Iterative parallel decoding for COMMIT's tasks: all hidden, then some are settled, step by step (MaskGIT, MAGVIT)."""
 
 import math
 
 import torch
 
 from trajlib import FAMILIES
-from trajlib.masks import mask_ratio
+from trajlib.masks import halton_order, mask_ratio
+from trajlib.tasks import NUMBERS, TASKS, check, condition, given_tokens
+
+# chosen on validation clips, notebook 06
+GUIDANCE = 1.0
+CORRECTIONS = 16
+COOL = 0.3
 
 
-def guided_logits(transformer, tokens, labels, guidance):
+def guided_logits(transformer, tokens, labels, guidance, tasks=None, only=None):
     """Unconditional + guidance x (conditional - unconditional): 0 ignores the class, 1 is the model as trained."""
     if guidance == 1:
-        return transformer(tokens, labels)
-    free = transformer(tokens, torch.full_like(labels, transformer.unconditional))
+        return transformer(tokens, labels, tasks, only)
+    free = transformer(tokens, torch.full_like(labels, transformer.unconditional), tasks, only)
     if guidance == 0:
         return free
-    return free + guidance * (transformer(tokens, labels) - free)
+    return free.lerp(transformer(tokens, labels, tasks, only), guidance)
 
 
 @torch.no_grad()
-def decode_steps(transformer, labels, steps=12, guidance=1.5, temperature=1.0, choice=400.0, seed=0):
-    """Yield the tokens (b, n) after each step, mask_token where still hidden; the last have none.
+def decode_steps(
+    transformer, labels, steps=12, guidance=GUIDANCE, seed=0, task="CG", start=None, given=None, refine=True,
+    order="halton", temperature=1.0, choice=4.5, corrections=0, watch=None,
+):  # fmt: skip
+    """Yield the tokens (b, n) after each step and each correction, mask_token where still hidden.
 
-    Every hidden token is sampled (at `temperature`); its confidence is its log-probability plus Gumbel noise of weight
-    `choice`, which falls to 0; the least sure, as many as the cosine schedule says, are hidden again. A mild `choice`
-    keeps white paper first, the surest word there is, and no place is left for the dot: hence MAGVIT's strongest, 400.
+    `start` (b, 8, 4, 4) and `given` (b, 8, 4, 4) or (8, 4, 4) bool: a condition's tokens and where they count, see
+    `commit_start`; without, nothing is given. Given tokens are written anew in their turn, unless `refine` is False.
+
+    In each step tokens are drawn (at `temperature`) and settled, as many as the cosine schedule says. `order` says
+    which. "halton": the next places of a spread-out order, whatever is drawn there. "confidence" (MaskGIT, MAGVIT):
+    those whose log-probability is highest of all that were drawn, plus Gumbel noise of weight `choice` that falls to 0.
+    White paper is the surest word there is, so the latter settles paper until no place is left for a dot.
+
+    Tokens of one step are drawn without knowing of each other, and do not always agree. So in each of the `corrections`
+    that follow, an eighth of the places, spread out, is hidden once more and drawn anew in view of all the others, at a
+    temperature of COOL: Gibbs sampling, cooled. (Lezama et al., arXiv 2209.04439, learn which tokens to take back.)
+
+    `watch(settled, guess, log_p)` hears of each step what is settled, the likeliest word for what is not, and the
+    log-probability of each, (b, n): of a settled one when it was drawn, for afterwards the model sees it; NaN if it
+    never was. It costs a pass a step, and changes nothing.
     """
     labels = check_labels(labels)
     if steps < 1:
         raise ValueError(f"steps is {steps}; decoding needs at least one.")
+    if order not in ("halton", "confidence"):
+        raise ValueError(f"order is {order!r}; it must be 'halton' or 'confidence'.")
+    tasks = torch.full_like(labels, NUMBERS[check(task)])
+    if not TASKS[task].labelled:
+        labels, guidance = torch.full_like(labels, transformer.unconditional), 1
     transformer.eval()
     n = math.prod(transformer.grid)
     rng = torch.Generator().manual_seed(seed)
-    tokens = torch.full((len(labels), n), transformer.mask_token)
+    hidden = torch.full((len(labels), n), transformer.mask_token)
+    settled = torch.zeros_like(hidden, dtype=torch.bool)
+    if start is not None:
+        given = given.expand_as(start).flatten(1)
+        hidden, settled = torch.where(given, start.flatten(1), hidden), given & (not refine)
+    rank = torch.empty(n).scatter(0, halton_order(transformer.grid, seed), -torch.arange(n).float()).expand_as(hidden)
+    tokens, writable, sure = hidden, ~settled, torch.full(hidden.shape, torch.nan)
+    n_open = writable.sum(1, keepdim=True).double()  # the schedule runs over what is to be written
+
+    def words(only, guidance, temperature):
+        """Probabilities of all words at the places `only` (k,): (b, k, codebook_size)."""
+        return (guided_logits(transformer, tokens, labels, guidance, tasks, only).float() / temperature).softmax(-1)
+
+    def drawn(places, guidance, temperature):
+        """Tokens with `places` (b, n) drawn, and the log-probabilities of what was drawn there."""
+        only = places.any(0).nonzero()[:, 0]  # the words' scores are a good part of the work
+        p = words(only, guidance, temperature)
+        found = draw(p, rng)  # (b, k)
+        log_p = p.gather(-1, found[..., None])[..., 0].log()
+        found = torch.where(places, tokens.index_copy(1, only, found), tokens)
+        return found, torch.zeros(tokens.shape).index_copy(1, only, log_p)
+
+    def show():
+        if watch is not None:
+            p, likeliest = words(torch.arange(n), guidance, temperature).max(-1)
+            watch(settled, torch.where(settled, tokens, likeliest), torch.where(settled, sure, p.log()))
+
     for step in range(1, steps + 1):
-        hidden = tokens == transformer.mask_token
-        log_p = (guided_logits(transformer, tokens, labels, guidance).float() / temperature).log_softmax(-1)
-        drawn = (log_p + gumbel(log_p.shape, rng)).argmax(-1)  # the Gumbel trick: a sample of softmax
-        tokens = torch.where(hidden, drawn, tokens)
-        sure = log_p.gather(-1, drawn[..., None])[..., 0] + choice * (1 - step / steps) * gumbel(drawn.shape, rng)
-        sure = sure.masked_fill(~hidden, torch.inf)  # what was kept stays
-        count = math.floor(mask_ratio(step / steps) * n) if step < steps else 0
-        again = sure.argsort(1)[:, :count]
-        tokens = tokens.scatter(1, again, transformer.mask_token)
+        count = n - ((mask_ratio(step / steps) * n_open).floor() if step < steps else 0)  # settled after this step
+        if order == "halton":  # whose turn it is does not hang on what is drawn
+            due = surest(rank, settled, count)
+            found, log_p = drawn(due & ~settled, guidance, temperature)
+        else:
+            found, log_p = drawn(~settled, guidance, temperature)
+            due = surest(log_p + choice * (1 - step / steps) * gumbel(log_p.shape, rng), settled, count)
+        new = due & ~settled
+        tokens, sure, settled = torch.where(new, found, tokens), torch.where(new, log_p, sure), due
+        show()
+        yield tokens
+    for k in range(corrections):
+        part = halton_order(transformer.grid, seed + 1 + k // 8).chunk(8)[k % 8]
+        places = torch.zeros_like(settled).index_fill(1, part, True) & writable
+        tokens = torch.where(places, hidden, tokens)  # MASK, or what the condition says there
+        tokens, log_p = drawn(places, min(guidance, 1), COOL)
+        sure = torch.where(places, log_p, sure)
+        show()
         yield tokens
 
 
-def generate(transformer, labels, steps=12, guidance=1.5, seed=0, **kwargs):
+def surest(sure, settled, count):
+    """(b, n) bool: the `count` places of the highest `sure` (b, n), and before all what is settled."""
+    return sure.masked_fill(settled, torch.inf).argsort(1, descending=True).argsort(1) < count
+
+
+def generate(transformer, labels, steps=12, guidance=GUIDANCE, seed=0, corrections=CORRECTIONS, **kwargs):
     """New clips as tokens (b, 8, 4, 4) for `labels` (b,), indices into FAMILIES; the same seed gives the same tokens.
 
-    `kwargs` go to `decode_steps`. Turn the tokens into a video with `tokenizer.decode`.
+    `kwargs` go to `decode_steps`: a task with its condition, the order. Turn the tokens into a video with
+    `tokenizer.decode`.
     """
-    *_, tokens = decode_steps(transformer, labels, steps=steps, guidance=guidance, seed=seed, **kwargs)
+    settings = {"steps": steps, "guidance": guidance, "seed": seed, "corrections": corrections}
+    *_, tokens = decode_steps(transformer, labels, **settings, **kwargs)
     return tokens.unflatten(1, transformer.grid)
+
+
+@torch.no_grad()
+def commit_start(tokenizer, videos, task, frames=1):
+    """What decoding starts from: {"task", "start", "given"} for `decode_steps`, from the given pixels of `videos`."""
+    start = tokenizer.encode(condition(videos, task, frames))
+    return {"task": task, "start": start, "given": given_tokens(task, frames, tokenizer.grid)}
+
+
+def complete(transformer, tokenizer, videos, task, labels=None, frames=1, **kwargs):
+    """Videos (b, 3, 16, 64, 64), of which a task gives some pixels -> tokens (b, 8, 4, 4) of whole clips."""
+    labels = torch.zeros(len(videos), dtype=torch.long) if labels is None else labels
+    return generate(transformer, labels, **commit_start(tokenizer, videos, task, frames), **kwargs)
+
+
+def draw(p, rng):
+    """Probabilities (..., n) -> one of the n, by its probability, (...): where a dart hits the bar of them all."""
+    bar = p.cumsum(-1)
+    dart = torch.rand(*bar.shape[:-1], 1, generator=rng) * bar[..., -1:]
+    return torch.searchsorted(bar, dart, right=True)[..., 0].clamp_max(bar.shape[-1] - 1)
 
 
 def gumbel(shape, rng):

@@ -25,6 +25,7 @@ NOT_IN_OUTPUTS = {
 }  # no notebook imports them for its output
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_NOTE = "(controls: run this cell in JupyterLab to use them)"
+STUDIES = {"commit_study.study(": "commit.csv", "ablations.study(": "ablations.csv"}  # what a notebook calls: its file
 
 
 def digest(parts: list[str]) -> str:
@@ -70,8 +71,9 @@ def stamp(nb: NotebookNode, profile: str = "full") -> dict[str, Any]:
     marks = {"source": source_stamp(nb), "lib": lib_stamp(), "weights": weights_stamp(), "profile": profile}
     if any(cell.cell_type == "code" and re.search(r"\bresults\(", cell.source) for cell in nb.cells):
         marks["results"] = results_stamp()
-    if any(cell.cell_type == "code" and "ablations.study(" in cell.source for cell in nb.cells):
-        marks["study"] = digest([(pretrained.SHIPPED / "ablations.csv").read_text(encoding="utf-8")])
+    for call, file in STUDIES.items():
+        if any(cell.cell_type == "code" and call in cell.source for cell in nb.cells):
+            marks["study"] = digest([(pretrained.SHIPPED / file).read_text(encoding="utf-8")])
     return marks
 
 

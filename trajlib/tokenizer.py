@@ -16,6 +16,7 @@ from vector_quantize_pytorch import FSQ
 from trajlib.render import FRAMES, SIZE
 
 FOLD = "b c (t p) (h q) (w r) -> b (c p q r) t h w"
+INK = 0.02  # of 1: what is darker than white by less counts as paper
 UNFOLD = "b (c p q r) t h w -> b c (t p) (h q) (w r)"
 LAYERS = (
     ("consecutive_residual", 1),  # at 8 x 16 x 16
@@ -48,7 +49,8 @@ class Tokenizer(nn.Module):
 
     `levels`: FSQ's steps per latent dimension; their product is the codebook's size. `layers` are VideoTokenizer's.
     `ends`: kernel of the first and the last convolution. `pull`: weight of a loss that draws FSQ's coordinates to their
-    middle, so that what has nothing to say, such as paper, says it in few words.
+    middle, so that what has nothing to say, such as paper, says it in few words; `hush`: the same, added where a
+    token's own pixels are all paper, so that they leave the dot to the tokens that it is in.
 
     `lfq_bits`: lookup-free quantization of so many signs in place of FSQ. `books`: so many codebooks, each of that
     size, and as many indices a token. `frames`: an odd number means 1 + the rest. `library`: VideoTokenizer's own
@@ -57,14 +59,14 @@ class Tokenizer(nn.Module):
 
     def __init__(
         self, levels=(8, 5, 5, 5), dim=64, layers=LAYERS, patch=(2, 4, 4), ends=(1, 3, 3), gate_bias=0.0, pull=5e-3,
-        lfq_bits=None, books=1, inv_temperature=1.0, frames=FRAMES, **library,
+        hush=0.0, lfq_bits=None, books=1, inv_temperature=1.0, frames=FRAMES, **library,
     ):  # fmt: skip
         super().__init__()
         if frames % patch[0]:
             raise ValueError(f"{frames} frames cannot be folded {patch[0]} at a time: take a patch of 1 frame.")
         levels = None if lfq_bits else levels
         self.config = {"levels": levels, "dim": dim, "layers": layers, "patch": patch, "ends": ends}
-        self.config |= {"gate_bias": gate_bias, "pull": pull}
+        self.config |= {"gate_bias": gate_bias, "pull": pull, "hush": hush}
         self.config |= {"lfq_bits": lfq_bits, "books": books, "inv_temperature": inv_temperature, "frames": frames}
         self.config |= library
         self.codebook_size = 2**lfq_bits if lfq_bits else math.prod(levels)
@@ -110,12 +112,16 @@ class Tokenizer(nn.Module):
         # the library builds a last LayerNorm and never calls it: its loop stops one layer short
         return self.net.encoder_layers[-1](z)
 
-    def quantize(self, z):
-        """Latents -> quantized latents, tokens, the quantizer's loss: LFQ's entropy and commitment, or FSQ's pull."""
+    def quantize(self, z, paper=0.0):
+        """Latents -> quantized latents, tokens, the quantizer's loss: LFQ's entropy and commitment, or FSQ's pull.
+
+        `paper`: 1 where a token's own pixels are blank, 0 elsewhere (b, 8, 4, 4).
+        """
         if not isinstance(self.net.quantizers, FSQ):
             return self.net.quantizers(z, **self.temperature)
         coordinates = self.net.quantizers.project_in(z.movedim(1, -1))  # before they are squashed and rounded
-        return *self.net.quantizers(z), self.config["pull"] * coordinates.square().mean()
+        weight = self.config["pull"] + self.config["hush"] * paper
+        return *self.net.quantizers(z), (weight * coordinates.square().mean(-1)).mean()
 
     def pixels(self, quantized, **cond):
         """Quantized latents (b, c, 8, 4, 4) -> (b, 3, 16, 64, 64), not yet clipped to [0, 1]."""
@@ -124,7 +130,9 @@ class Tokenizer(nn.Module):
 
     def forward(self, videos, **cond):
         """Round trip with gradients (straight through the rounding): videos -> films, tokens, the quantizer's loss."""
-        quantized, *rest = self.quantize(self.latents(videos, **cond))
+        z = self.latents(videos, **cond)
+        ink = F.adaptive_max_pool3d((1 - videos).amax(1), z.shape[2:])  # darkest of each token's own pixels
+        quantized, *rest = self.quantize(z, paper=(ink <= INK).float())
         return self.pixels(quantized, **cond), *rest
 
     @torch.no_grad()
@@ -167,7 +175,7 @@ def reconstruction_loss(tokenizer, videos, weight=10.0, hue=1.0):
     grey = error.mean(1, keepdim=True)
     squared = grey**2 + hue * (error - grey) ** 2  # summed over the colours, with hue = 1 this is error^2
     ink = (1 - videos).amax(1, keepdim=True)  # (b, 1, t, h, w)
-    near = F.max_pool3d((ink > 0.02).float(), (1, 5, 5), stride=1, padding=(0, 2, 2))
+    near = F.max_pool3d((ink > INK).float(), (1, 5, 5), stride=1, padding=(0, 2, 2))
     loss = 10 * (squared * (1 + (weight - 1) * near)).mean() + sum(auxiliary)
     return loss, {"mse": (error**2).mean().detach()}
 

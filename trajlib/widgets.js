@@ -13,7 +13,7 @@ const STYLE = `
 .tl figure { margin: 0; } .tl figcaption { font-size: 12px; min-height: 17px; } .tl-film + figcaption { max-width: 186px; }
 .tl button, .tl select, .tl input[type=number], .tl input[type=text] { font: inherit; color: inherit; padding: 2px 8px;
   background: var(--jp-layout-color2, #f3f3f3); border: 1px solid var(--jp-border-color1, #999); border-radius: 3px; }
-.tl button { cursor: pointer; } .tl button:disabled { opacity: .45; cursor: default; }
+.tl button { cursor: pointer; } .tl button:disabled, .tl input:disabled, .tl select:disabled { opacity: .45; cursor: default; }
 .tl button:focus-visible, .tl canvas:focus-visible, .tl select:focus-visible, .tl input:focus-visible {
   outline: 3px solid #E69F00; outline-offset: 1px; }
 .tl input[type=number] { width: 52px; } .tl input[type=text] { width: 64px; box-sizing: border-box; }
@@ -34,6 +34,7 @@ const STYLE = `
 .tl-digit b { min-width: 1.2em; text-align: center; }
 .tl-bar { display: grid; grid-template-columns: 72px 120px 60px; gap: 2px 6px; font-size: 12px; align-items: center; }
 .tl-bar div { height: 10px; }
+.tl .tl-decode { font-weight: 600; }
 .tl-legend .tl-row { flex-wrap: nowrap; } .tl-legend canvas { flex: 1; min-width: 60px; height: 12px; }
 `;
 
@@ -41,6 +42,8 @@ function h(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   // else arrows and letters pressed here are JupyterLab's, too: it chooses, copies, deletes cells by them
   if (["button", "canvas", "input", "select"].includes(tag)) node.dataset.lmSuppressShortcuts = "true";
+  // and Enter, which says that a number is done, would edit the cell
+  if (tag === "input") node.addEventListener("keydown", (event) => { if (event.key === "Enter") event.stopPropagation(); });
   for (const [key, value] of Object.entries(props)) {
     if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
     else if (key === "class") node.className = value;
@@ -53,6 +56,8 @@ function h(tag, props = {}, ...children) {
 const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 const dark = ([r, g, b]) => 0.3 * r + 0.59 * g + 0.11 * b < 130;
 const css = (colour) => `rgb(${colour.join()})`;
+// the theme's colour of text; a canvas that is not on the page yet has none of its own
+const inkOf = (canvas) => getComputedStyle(canvas).color || getComputedStyle(document.body).getPropertyValue("--jp-ui-font-color1") || "#222";
 const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 
 // ---- what all of them share ----
@@ -169,12 +174,13 @@ function maps(fixed, onPick) {
   const canvas = h("canvas", { class: "tl-maps", width: width * scale, height: height * scale, tabindex: onPick ? 0 : -1, role: "img",
     style: `width:${width}px;height:${height}px;cursor:${onPick ? "pointer" : "default"}` });
   let selected = null;
+  function at(event) { // the place under the pointer, or null
+    const box = canvas.getBoundingClientRect(), u = event.clientX - box.left - 2, v = event.clientY - box.top - top - 2;
+    const t = Math.floor(u / wide), x = Math.floor((u - t * wide) / cell), y = Math.floor(v / cell);
+    return t >= 0 && t < nt && x >= 0 && x < nw && y >= 0 && y < nh ? [t, y, x] : null;
+  }
   if (onPick) {
-    canvas.addEventListener("click", (event) => {
-      const at = canvas.getBoundingClientRect(), u = event.clientX - at.left - 2, v = event.clientY - at.top - top - 2;
-      const t = Math.floor(u / wide), x = Math.floor((u - t * wide) / cell), y = Math.floor(v / cell);
-      if (t >= 0 && t < nt && x >= 0 && x < nw && y >= 0 && y < nh) onPick(t, y, x);
-    });
+    canvas.addEventListener("click", (event) => { const place = at(event); if (place) onPick(...place); });
     canvas.addEventListener("keydown", (event) => {
       let [t, y, x] = selected || [0, 0, 0];
       if (event.key === "ArrowLeft") x -= 1;
@@ -194,7 +200,7 @@ function maps(fixed, onPick) {
   }
   function draw(cells, chosen, frameNow, label) {
     selected = chosen;
-    const g = canvas.getContext("2d"), ink = getComputedStyle(canvas).color;
+    const g = canvas.getContext("2d"), ink = inkOf(canvas);
     g.setTransform(scale, 0, 0, scale, 0, 0);
     g.clearRect(0, 0, width, height);
     g.textAlign = "center";
@@ -210,7 +216,7 @@ function maps(fixed, onPick) {
         g.fillRect(left, low, cell - 1, cell - 1);
         g.fillStyle = dark(fill) ? "#fff" : "#000";
         const lines = cells.text[t][y][x].split("·"), longest = Math.max(...lines.map((line) => line.length));
-        g.font = `${Math.min(11, Math.floor(44 / longest))}px monospace`;
+        g.font = `${Math.min(11, Math.floor(40 / longest))}px monospace`;
         lines.forEach((line, i) => g.fillText(line, left + cell / 2, low + cell / 2 + 10 * (i - (lines.length - 1) / 2)));
         if (cells.mark[t][y][x]) { g.beginPath(); g.moveTo(left, low); g.lineTo(left + 9, low); g.lineTo(left, low + 9); g.fill(); }
       }
@@ -224,7 +230,7 @@ function maps(fixed, onPick) {
     canvas.setAttribute("aria-label", label);
     canvas.dataset.words = cells.text.flat(2).join(" ");
   }
-  return { canvas, draw };
+  return { canvas, draw, at };
 }
 
 // A patch of two frames, side by side with a gap.
@@ -384,7 +390,7 @@ function codeMap(model, el) {
   function pick(row) { send({ do: "pick", row }); }
   function draw() {
     const { x, y } = fixed.layouts[layout.value], { value, lut, low, high, names } = fixed.tints[tint.value];
-    const g = canvas.getContext("2d"), table = fixed.luts[lut], ink = getComputedStyle(canvas).color;
+    const g = canvas.getContext("2d"), table = fixed.luts[lut], ink = inkOf(canvas);
     g.clearRect(0, 0, width, height);
     at = x.map((u, i) => [edge + u * (width - 2 * edge), edge + y[i] * (height - 2 * edge)]);
     at.forEach(([u, v], i) => {
@@ -491,8 +497,137 @@ function morph(model, el) {
   return { update, close: films.close };
 }
 
+// ---- masks: choose what is given, and see the rest written ----
+
+function masks(model, el) {
+  const fixed = model.get("fixed"), { box, status, send, shown, queued } = shell(model, el);
+  const films = player(model, fixed.panels, { onFrame: redraw });
+  const each = (cells, act) => cells.map((rows) => rows.map((row) => row.map(act)));
+  const kinds = Object.fromEntries(Object.entries(fixed.kinds).map(([name, colour]) => [name, rgb(colour)]));
+  let cursor = null, draft = null, stroke = null; // draft: the mask as painted here; Python may be some strokes behind
+
+  // what is set: a control for each setting
+  const fields = {}, set = (name, value) => send({ do: "set", name, value });
+  function amount(name, text, width = 52) {
+    const [min, max, step] = fixed.numbers[name];
+    fields[name] = h("input", { type: "number", class: `tl-${name}`, min, max, step, "aria-label": text, style: `width: ${width}px`,
+      onchange: () => set(name, fields[name].value === "" ? null : Number(fields[name].value)) });
+    return h("label", {}, text, fields[name]);
+  }
+  function choice(name, text) {
+    const options = fixed.choices[name];
+    fields[name] = h("select", { class: `tl-${name}`, "aria-label": text, onchange: () => set(name, options[fields[name].selectedIndex][0]) },
+      ...options.map(([value, says]) => h("option", { value }, says)));
+    return h("label", {}, text, fields[name]);
+  }
+  const button = (name, text, act) => h("button", { class: `tl-${name}`, onclick: act }, text);
+  const about = h("span"), said = h("div", { class: "tl-said" });
+  const own = button("unpaint", "the task's mask", () => send({ do: "unpaint" }));
+
+  // the mask: a click or a drag paints, and so do the arrows with space
+  const mask = maps(fixed, (t, y, x) => { cursor = [t, y, x]; redraw(); });
+  mask.canvas.classList.add("tl-mask");
+  mask.canvas.style.touchAction = "none";
+  const given = () => draft || model.get("view").given;
+  function brush([t, y, x]) {
+    if (given()[t][y][x] === stroke.given) return;
+    draft = each(given(), (value) => value);
+    draft[t][y][x] = stroke.given;
+    stroke.cells.push([t, y, x]);
+    redraw();
+  }
+  function begin(place) { stroke = { given: !given()[place[0]][place[1]][place[2]], cells: [] }; brush(place); }
+  function end() {
+    if (stroke) send({ do: "paint", cells: stroke.cells, given: stroke.given });
+    stroke = null;
+  }
+  mask.canvas.addEventListener("pointerdown", (event) => {
+    const place = mask.at(event);
+    if (!place || event.button) return;
+    mask.canvas.setPointerCapture(event.pointerId);
+    begin(place);
+  });
+  mask.canvas.addEventListener("pointermove", (event) => { const place = stroke && mask.at(event); if (place) brush(place); });
+  mask.canvas.addEventListener("pointerup", end);
+  mask.canvas.addEventListener("pointercancel", end);
+  mask.canvas.addEventListener("keydown", (event) => {
+    if (event.key !== " " && event.key !== "Enter") return;
+    event.preventDefault();
+    event.stopPropagation();
+    cursor = cursor || [0, 0, 0];
+    begin(cursor);
+    end();
+  });
+
+  // the steps
+  const tokens = maps(fixed, null), sure = maps(fixed, null);
+  tokens.canvas.classList.add("tl-tokens");
+  sure.canvas.classList.add("tl-sure");
+  const step = h("input", { type: "range", class: "tl-step", min: 0, "aria-label": "step of decoding", style: "width: 260px", oninput: () => go(Number(step.value)) });
+  const back = button("back", "◀ step", () => go(Number(step.value) - 1)), on = button("on", "step ▶", () => go(Number(step.value) + 1));
+  const where = h("span", { style: "min-width: 150px" });
+  function go(to) {
+    const within = Math.min(model.get("view").last, Math.max(0, to));
+    step.value = within;
+    send({ do: "go", step: within });
+  }
+  const key = h("div", { class: "tl-row" }, ...Object.entries(fixed.kinds).map(([name, colour]) =>
+    h("span", {}, h("span", { style: `color:${colour}` }, "■ "), name)), h("span", {}, "◤ in this step"));
+  const bar = h("canvas", { width: 256, height: 1 }), g = bar.getContext("2d");
+  fixed.luts.often.forEach((colour, i) => { g.fillStyle = css(colour); g.fillRect(i, 0, 1, 1); });
+  const title = (text, hint) => h("div", {}, h("span", { class: "tl-title" }, text), " ", h("span", { class: "tl-hint" }, hint));
+
+  box.append(
+    h("div", { class: "tl-row" }, amount("clip", "clip"), about, choice("task", "task"), amount("frames", "frames given"), status),
+    h("div", { class: "tl-row" }, title("Mask", "click or drag; or arrows and space"), own,
+      button("all", "give all", () => send({ do: "fill", given: true })), button("none", "give nothing", () => send({ do: "fill", given: false }))),
+    mask.canvas, said,
+    h("div", { class: "tl-row" }, choice("label", "class"), amount("guidance", "guidance"), amount("steps", "steps"), amount("corrections", "corrections"),
+      amount("temperature", "temperature"), amount("seed", "seed", 80)),
+    h("div", { class: "tl-row" }, choice("order", "order"), choice("refine", "given tokens are"), button("decode", "decode", () => send({ do: "decode" }))),
+    h("div", { class: "tl-row" }, back, step, on, where, ...films.controls),
+    h("div", { class: "tl-row tl-top" }, ...films.films),
+    h("div", { class: "tl-row" }, h("span", { class: "tl-title" }, "Tokens"), key), tokens.canvas,
+    h("div", { class: "tl-row" }, title("Confidence", "probability of the word in each place, in %"),
+      h("div", { class: "tl-legend", style: "width: 320px" }, h("div", { class: "tl-row" }, fixed.least, bar, "certain"))), sure.canvas);
+
+  function redraw() {
+    const view = model.get("view"), now = Math.floor(films.frame() / fixed.frames * fixed.grid[0]), cells = given();
+    const count = cells.flat(2).filter(Boolean).length, none = each(cells, () => false);
+    const at = cursor ? `; chosen: frames from ${cursor[0] * fixed.frames / fixed.grid[0]}, row ${cursor[1]}, column ${cursor[2]}, `
+      + (cells[cursor[0]][cursor[1]][cursor[2]] ? "given" : "hidden") : "";
+    mask.draw({ text: each(cells, (value) => (value ? "" : "?")), fill: each(cells, (value) => kinds[value ? "given" : "hidden"]), mark: none },
+      cursor, now, `the mask: ${count} of ${cells.flat(2).length} tokens given${at}`);
+    tokens.draw({ text: view.tokens.text, fill: each(view.tokens.kind, (name) => kinds[name]), mark: view.tokens.fresh }, null, now, view.label);
+    sure.draw({ text: view.sure.text, fill: each(view.sure.value, (value) => (value < 0 ? kinds.hidden : fixed.luts.often[value])), mark: none },
+      null, now, `how probable each word is after ${view.called}`);
+    films.captions(view.captions);
+  }
+  function update() {
+    const view = model.get("view");
+    if (!stroke && !queued("paint")) draft = null;
+    films.draw();
+    redraw();
+    for (const [name, field] of Object.entries(fields)) {
+      if (document.activeElement !== field || field.tagName === "SELECT") field.value = view.settings[name];
+      field.disabled = view.used[name] === false;
+    }
+    own.disabled = !view.painted;
+    about.textContent = view.about;
+    said.textContent = view.said;
+    step.max = view.last || view.total;
+    if (!queued("go")) step.value = view.step;
+    step.disabled = !view.last;
+    back.disabled = view.step === 0;
+    on.disabled = view.step === view.last;
+    where.textContent = view.last ? `${view.called} (${view.step} of ${view.total})` : "not decoded yet";
+    shown();
+  }
+  return { update, close: films.close };
+}
+
 function render({ model, el }) {
-  const kinds = { player: filmPlayer, explorer, map: codeMap, morph };
+  const kinds = { player: filmPlayer, explorer, map: codeMap, morph, masks };
   const { update, close } = kinds[model.get("kind")](model, el);
   model.on("change:view", update);
   update();

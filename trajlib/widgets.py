@@ -14,13 +14,18 @@ import anywidget
 import ipywidgets as W
 import matplotlib
 import numpy as np
+import torch
 import traitlets as T
+from IPython.display import display
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from trajlib import FAMILIES, plots, trajectories
-from trajlib.codes import Morph, Surgery
-from trajlib.dataset import Clip, clearly_seen, develop, draw_nuisances, film
+from trajlib import FAMILIES, plots, tasks, trajectories
+from trajlib.codes import Codec, Morph, Surgery, speaks
+from trajlib.dataset import Clip, clearly_seen, develop, draw_nuisances, film, to_float
+from trajlib.render import FRAMES
+from trajlib.sampling import CORRECTIONS, GUIDANCE, decode_steps
+from trajlib.tasks import TASKS
 
 
 class Studio(W.VBox):
@@ -232,7 +237,7 @@ class Canvas(anywidget.AnyWidget):
             state = self.state()
         except Exception as error:
             self.error = error
-            state = {"view": dict(self.view)}
+            state = {"view": dict(self.view) | {"more": False}}
         self._seq += 1
         with self.hold_sync():
             for name, value in self._marked(state).items():
@@ -612,3 +617,350 @@ def code_tints(corpus):
         ),
         **{name: Tint(scaled(mean(at), n - 1), low, high) for name, (at, n, low, high) in places.items()},
     }
+
+
+# ---- masks, and how what they hide is written ----
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one step of decoding left, all (8, 4, 4)."""
+
+    tokens: np.ndarray  # the mask token where hidden; where given, the condition's until it is written anew
+    guess: np.ndarray  # tokens, and the likeliest where nothing is settled
+    sure: np.ndarray  # log-probability of each guess, of a settled one when it was drawn; NaN where nothing ever was
+    settled: np.ndarray  # bool
+
+
+ORDERS = {"halton": "spread out (Halton)", "confidence": "the surest first"}
+LIMITS = {  # of the settings: lowest, highest, step of the control
+    "frames": (1, FRAMES - 1, 1),
+    "steps": (1, 32, 1),
+    "corrections": (0, 64, 1),
+    "temperature": (0.1, 3.0, 0.1),
+    "guidance": (0.0, 20.0, 0.5),
+    "seed": (0, 2**31 - 1, 1),
+}
+
+
+class Decoding:
+    """A clip, what is given of it, and the steps in which a transformer writes the rest.
+
+    What is given is what one of COMMIT's tasks says, or what is painted: cells of the grid, paper in place of all
+    others. Every change of a setting, or of the mask, takes back what was decoded. `clips`: a `Batch`.
+    """
+
+    def __init__(self, transformer, tokenizer, clips, **settings):
+        self.transformer, self.tokenizer, self.clips, self.codec = transformer, tokenizer, clips, Codec(tokenizer)
+        if not speaks(transformer, self.codec):
+            raise ValueError("This transformer was trained on the tokens of another tokenizer: their codebooks differ.")
+        self.limits = LIMITS | {"clip": (0, len(clips) - 1, 1), "label": (0, len(FAMILIES) - 1, 1)}
+        self.settings = {
+            "clip": 0, "task": "FP", "frames": 4, "label": 0, "steps": 12, "corrections": 0, "temperature": 1.0,
+            "guidance": GUIDANCE, "seed": 0, "order": "halton", "refine": True,
+        }  # fmt: skip
+        self.set(**{"clip": 0, "task": "FP"} | settings)
+
+    # what is given
+
+    def set(self, **settings):
+        """Change settings by name. A task, or its number of frames, brings its mask; a clip, its class."""
+        settings = {name: self._checked(name, value) for name, value in settings.items()}
+        if "clip" in settings:
+            settings = {"label": int(self.clips.labels[settings["clip"]])} | settings
+        self.settings = self.settings | settings
+        if {"task", "frames"} & set(settings):
+            self.unpaint()
+        else:
+            self.restart()
+
+    def _checked(self, name, value):
+        """The value of a setting, or a ValueError that says what it can be."""
+        choices = {"task": TASKS, "order": ORDERS, "refine": (True, False)}
+        if name not in self.settings:
+            raise ValueError(f"{name!r} is no setting; there are {', '.join(self.settings)}.")
+        if name in choices:
+            if value not in choices[name]:
+                raise ValueError(f"{name} is {value!r}; it can be {', '.join(map(str, choices[name]))}.")
+            return value
+        low, high, _ = self.limits[name]
+        whole = isinstance(low, int)
+        fits = isinstance(value, (int, float)) and low <= value <= high and not (whole and value % 1)
+        if not fits:
+            kind = "a whole number" if whole else "any number"
+            raise ValueError(f"{name} is {value}; it can be {kind} from {low} to {high}.")
+        return int(value) if whole else float(value)
+
+    @property
+    def task(self):
+        """The task that the transformer is told."""
+        return TASKS[self.settings["task"]]
+
+    def unpaint(self):
+        """The task's own mask."""
+        key, frames = self.settings["task"], self.settings["frames"]
+        self.painted, self.given = False, tasks.given_tokens(key, frames, self.codec.grid).numpy()
+        self.restart()
+
+    def paint(self, cells, given):
+        """Give, or hide, cells [(t, y, x), ...]."""
+        index = np.array(cells, int).reshape(-1, 3)
+        if (index < 0).any() or (index >= self.codec.grid).any():
+            raise ValueError(f"cells {cells} came; the grid is {self.codec.grid}.")
+        painted = self.given.copy()
+        painted[tuple(index.T)] = bool(given)
+        self.painted, self.given = True, painted
+        self.restart()
+
+    def fill(self, given):
+        """Give, or hide, all of it."""
+        self.paint(np.argwhere(np.ones(self.codec.grid, bool)), given)
+
+    @property
+    def video(self):
+        """The clip: (1, 3, 16, 64, 64) in [0, 1]."""
+        return to_float(self.clips.videos[self.settings["clip"]][None])
+
+    @property
+    def region(self):
+        """(16, 64, 64) bool: the pixels that are given."""
+        if not self.painted:
+            return tasks.region(self.settings["task"], self.settings["frames"])
+        given = torch.from_numpy(self.given)
+        for axis, size in enumerate(self.codec.cell):
+            given = given.repeat_interleave(size, axis)
+        return given
+
+    @property
+    def condition(self):
+        """What is tokenized (1, 3, 16, 64, 64): it depends on the given pixels alone."""
+        if self.painted:
+            return tasks.paper(self.video, self.region)
+        return tasks.condition(self.video, self.settings["task"], self.settings["frames"])
+
+    # what is written
+
+    def restart(self):
+        """Forget what was decoded: the condition's tokens, and nothing settled."""
+        self._run, self._films = None, {}
+        start = self.codec.tokenizer.encode(self.condition)[0].numpy()
+        tokens = np.where(self.given, start, self.transformer.mask_token)
+        unknown = np.full(start.shape, np.nan)
+        self.rounds = [Round(tokens, start, unknown, self.given & (not self.settings["refine"]))]
+
+    def begin(self):
+        """Start decoding with the settings as they are."""
+        self.restart()
+        asked = ("steps", "corrections", "temperature", "guidance", "seed", "task", "order")
+        chosen = {name: self.settings[name] for name in asked}
+        start, given = torch.from_numpy(self.rounds[0].guess)[None], torch.from_numpy(self.given)
+        self._run = decode_steps(
+            self.transformer, [self.settings["label"]], **chosen, start=start, given=given,
+            refine=self.settings["refine"], watch=self._hear,
+        )  # fmt: skip
+
+    def _hear(self, settled, guess, sure):
+        settled, guess, sure = (x[0].unflatten(0, self.codec.grid).numpy() for x in (settled, guess, sure))
+        tokens = np.where(settled, guess, self.rounds[0].tokens)
+        self.rounds.append(Round(tokens, guess, sure, settled))
+
+    @property
+    def running(self):
+        """Whether steps remain to be done."""
+        return self._run is not None
+
+    @property
+    def total(self):
+        """Steps and corrections to be done."""
+        return self.settings["steps"] + self.settings["corrections"]
+
+    @property
+    def last(self):
+        """Steps and corrections done."""
+        return len(self.rounds) - 1
+
+    def work(self, steps=4):
+        """The next few steps: a kernel can answer in between."""
+        run, self._run = self._run, None
+        for _ in range(min(steps, self.total - self.last) if run else 0):
+            next(run)
+        self._run = run if self.last < self.total else None
+
+    def decode(self):
+        """All steps at once; the tokens (8, 4, 4)."""
+        self.begin()
+        while self.running:
+            self.work()
+        return self.rounds[-1].tokens
+
+    # what is shown
+
+    def film(self, step):
+        """The guess after a step, decoded; after none, the condition's tokens: (3, 16, 64, 64) uint8."""
+        if step not in self._films:
+            self._films[step] = self.codec.decode(self.rounds[step].guess[None])[0]
+        return self._films[step]
+
+    def kinds(self, step):
+        """What became of each token by then, a name of plots.KINDS: (8, 4, 4)."""
+        settled = self.rounds[step].settled
+        anew = "refined" if self.settings["refine"] else "given"
+        return np.select([settled & self.given, settled, self.given], [anew, "settled", "given"], "hidden")
+
+    def fresh(self, step):
+        """Which tokens were settled in this very step, or changed in this correction: (8, 4, 4) bool."""
+        before, now = self.rounds[max(0, step - 1)], self.rounds[step]
+        return now.settled & (~before.settled | (now.tokens != before.tokens))
+
+    def called(self, step):
+        """The step's name: corrections come after the steps."""
+        steps = self.settings["steps"]
+        return f"step {step}" if step <= steps else f"correction {step - steps}"
+
+    def said(self):
+        """One sentence: what is given, and what the transformer is told."""
+        told = f"class {FAMILIES[self.settings['label']]}" if self.task.labelled else "no class"
+        mask = "a mask of your own, paper in place of the rest" if self.painted else "the task's mask"
+        return f"{self.given.sum()} of {self.given.size} tokens given ({mask}); told: {self.task.name}, {told}."
+
+    def picture(self):
+        """The figure: condition, some steps, result; truth, if any of it was given. Decodes, if that is not done."""
+        if self.last < self.total:
+            self.decode()
+        films, kinds = {"condition": whole(self.condition[0])}, {"condition": self.kinds(0)}
+        steps = self.settings["steps"]
+        shown = {-(-steps // 2), steps} if self.settings["corrections"] else {-(-steps // 3), -(-2 * steps // 3)}
+        for step in sorted(shown | {self.last}):
+            title = "result" if step == self.last else f"step {step} of {steps}"
+            films[title], kinds[title] = self.film(step), self.kinds(step)
+        if self.given.any():
+            films["truth"] = whole(self.video[0])
+        return plots.decoding(films, kinds)
+
+
+def whole(video):
+    """A video in [0, 1] as a film: uint8."""
+    return video.mul(255).round().byte().numpy()
+
+
+VEIL = 190  # of 255: what is not given
+LEAST = 1e-3  # probabilities below it look alike
+
+
+class MaskStudio(Canvas):
+    """Choose or paint what is given, let the rest be written, go through the steps. `decoding` is the plain object."""
+
+    def __init__(self, decoding):
+        self.decoding, self.step = decoding, decoding.last
+        panels = [{"name": name} for name in ("given", "condition", "guess", "truth")]
+        fixed = {
+            "panels": [*panels, {"name": "difference", "lut": "heat"}],
+            "numbers": decoding.limits,
+            "choices": {
+                "task": [[key, f"{key}: {task.name}"] for key, task in TASKS.items()],
+                "label": [[i, name] for i, name in enumerate(FAMILIES)],
+                "order": [[key, name] for key, name in ORDERS.items()],
+                "refine": [[True, "written anew in their turn"], [False, "kept"]],
+            },
+            "kinds": plots.KINDS,
+            "least": f"1 in {1 / LEAST:,.0f}, or less",
+        }
+        super().__init__("masks", fixed, decoding.codec.grid)
+
+    # what the browser asks for
+
+    def do_set(self, name, value):
+        self.decoding.set(**{name: value})
+
+    def do_paint(self, cells, given):
+        self.decoding.paint(cells, given)
+
+    def do_fill(self, given):
+        self.decoding.fill(given)
+
+    def do_unpaint(self):
+        self.decoding.unpaint()
+
+    def do_decode(self):
+        self.decoding.begin()
+        self.do_continue()
+
+    def do_continue(self):
+        if self.decoding.running:
+            self.decoding.work()
+            self.step = self.decoding.last
+
+    def do_go(self, step):
+        if not 0 <= step <= self.decoding.last:
+            raise ValueError(f"step {step} came; {self.decoding.last} are done.")
+        self.step = int(step)
+
+    # what it shows
+
+    def state(self):
+        decoding, settings, done = self.decoding, self.decoding.settings, self.decoding.last
+        step = self.step = min(self.step, done)
+        truth, guess = whole(decoding.video[0]), decoding.film(step)
+        compared = truth if decoding.given.any() else guess  # with nothing given there is no one truth
+        difference, most = stretched(np.abs(guess.astype(np.int16) - compared).mean(0))
+        counts = {name: int((decoding.kinds(step) == name).sum()) for name in plots.KINDS}
+        corrected = f" and {settings['corrections']} corrections" if settings["corrections"] else ""
+        status = f"done in {settings['steps']} steps{corrected}" if done else "the mask is set: press decode"
+        status = f"step {done} of {decoding.total} …" if decoding.running else status
+        told = decoding.task.labelled
+        view = {
+            "settings": settings,
+            "used": {"frames": settings["task"] in ("FP", "CFP"), "label": told, "guidance": told},
+            "about": FAMILIES[decoding.clips.labels[settings["clip"]]],
+            "given": decoding.given.tolist(),
+            "painted": decoding.painted,
+            "said": decoding.said(),
+            "step": step,
+            "last": done,
+            "total": decoding.total,
+            "tokens": self._tokens(),
+            "sure": self._sure(),
+            "called": decoding.called(step),
+            "label": f"tokens after {decoding.called(step)}: {', '.join(f'{n} {name}' for name, n in counts.items())}",
+            "captions": self._captions(most),
+            "status": status,
+            "more": decoding.running,
+        }
+        veiled = torch.where(decoding.region, decoding.video[0], VEIL / 255)
+        still = {"given": film_bytes(whole(veiled)), "condition": film_bytes(whole(decoding.condition[0]))}
+        films = {"guess": film_bytes(guess), "difference": difference.tobytes()}
+        return {"still": still | {"truth": film_bytes(truth)}, "films": films, "view": view}
+
+    def _tokens(self):
+        """Texts, kinds and marks of the tokens."""
+        decoding, step = self.decoding, self.step
+        now, kinds = decoding.rounds[step], decoding.kinds(step)
+        spell = np.vectorize(decoding.codec.codebook.spell, otypes=[object])
+        text = np.where(kinds == "hidden", "?", spell(now.guess))
+        return {"text": text.tolist(), "kind": kinds.tolist(), "fresh": decoding.fresh(step).tolist()}
+
+    def _sure(self):
+        """Probabilities of the guesses: per cent, and on a logarithmic scale from LEAST, 0, to 1, 255; -1: none yet."""
+        now = self.decoding.rounds[self.step]
+        p = np.exp(now.sure)
+        text = np.select([np.isnan(p), p < 0.01], ["", "<1"], np.char.mod("%.0f", 100 * np.nan_to_num(p)))
+        value = 255 * (1 - now.sure.clip(np.log(LEAST), 0) / np.log(LEAST))
+        return {"text": text.tolist(), "value": np.nan_to_num(value, nan=-1).round().astype(int).tolist()}
+
+    def _captions(self, most):
+        clip, step = self.decoding.settings["clip"], self.step
+        compare = self.decoding.given.any()
+        return {
+            "given": "what is given of it" if compare else "nothing is given",
+            "condition": f"condition: {'paper elsewhere' if self.decoding.painted else 'filled by rule'}",
+            "guess": f"the guess after {self.decoding.called(step)}" if step else "the condition, decoded",
+            "truth": f"clip {clip}, the truth" if compare else f"clip {clip}: not asked for",
+            "difference": f"guess − truth, up to {most:.0f}" if compare else "nothing given: no one truth",
+        }
+
+
+def mask_studio(transformer, tokenizer, clips, **settings):
+    """The studio on a `Batch` of clips, below its figure; `settings` as in `Decoding`."""
+    decoding = Decoding(transformer, tokenizer, clips, **{"corrections": CORRECTIONS} | settings)
+    display(decoding.picture())
+    return MaskStudio(decoding)

@@ -1,0 +1,58 @@
+"""COMMIT's parts, one at a time: each arm trains what it says, and every row says what it was made of."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from trajlib import commit_study, recipes, transformer
+from trajlib.config import profile
+from trajlib.dataset import TrajectoryDataset
+from trajlib.tasks import region
+
+CFG = dataclasses.replace(profile("smoke"), commit_study=profile("smoke").commit_study | {"clips": 24})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a tokenizer that has hardly been trained."""
+    where = tmp_path_factory.mktemp("artifacts")
+    recipes.tokenizer(CFG, where)
+    return where
+
+
+@pytest.mark.parametrize("task", commit_study.ASKED)
+def test_hidden_frames_are_those_whose_dot_is_not_given(task):
+    paths = TrajectoryDataset(5, seed=3).batch().paths
+    hidden = commit_study.hidden_frames(task, paths)
+    assert hidden.shape == (5, 16)
+    for clip, frame in [(0, 0), (1, 7), (4, 15)]:
+        x, y = (round(v) for v in paths[clip, frame].tolist())
+        assert bool(hidden[clip, frame]) != bool(region(task)[frame, y, x])
+
+
+def test_the_first_arm_never_sees_a_condition_and_the_others_do(folder, monkeypatch):
+    seen = {}
+
+    def spy(model, tokens, labels, tasks, conditions, given, parts):
+        seen.setdefault(tuple(parts), []).append(given.any().item())
+        return transformer.commit_loss(model, tokens, labels, tasks, conditions, given, parts=parts)
+
+    monkeypatch.setattr(commit_study, "commit_loss", spy)
+    codec, _ = recipes.tokenizer(CFG, folder)
+    examples = recipes.encode_conditions(codec, 24)
+    names = list(commit_study.ARMS)
+    for name in (names[0], names[3]):
+        row = commit_study.run_arm(name, 0, CFG, codec, examples)
+        assert all(0 <= row[task] <= 64 * 2**0.5 for task in commit_study.ASKED)
+        assert row["error"] == pytest.approx(sum(row[task] for task in commit_study.ASKED) / len(commit_study.ASKED))
+    assert not any(seen[("mask",)])
+    assert all(seen[("mask", "recons", "refine")])
+
+
+def test_a_study_is_written_and_read_back(folder):
+    rows = commit_study.study(CFG, folder)
+    assert [row["arm"] for row in rows] == list(commit_study.ARMS)
+    assert (folder / commit_study.FILE).exists()
+    assert all(row["bits"] > 0 and row["torch"] == torch.__version__.split("+")[0] for row in rows)
+    assert commit_study.study(CFG, folder) == rows
