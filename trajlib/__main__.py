@@ -33,7 +33,7 @@ ABLATE_EXAMPLES = """\
 examples:
   python -m trajlib ablate                               every arm, two seeds: some 25 minutes on two cores
   python -m trajlib ablate --only base attend_time       two arms
-  python -m trajlib ablate --commit                      the parts of COMMIT, for the transformer: some 15 minutes
+  python -m trajlib ablate --commit                      the parts of COMMIT, for the transformer
   python -m trajlib ablate --profile smoke               tiny: does it work?
 
 exit code: 0 all well, 1 an arm failed that should not, 2 the command cannot be run as given

@@ -37,7 +37,7 @@ def decode_steps(
     In each step tokens are drawn (at `temperature`) and settled, as many as the cosine schedule says. `order` says
     which. "halton": the next places of a spread-out order, whatever is drawn there. "confidence" (MaskGIT, MAGVIT):
     those whose log-probability is highest of all that were drawn, plus Gumbel noise of weight `choice` that falls to 0.
-    White paper is the surest word there is, so the latter settles paper until no place is left for a dot.
+    White paper is the surest word there is, so the latter settles much paper before it settles any dot.
 
     Tokens of one step are drawn without knowing of each other, and do not always agree. So in each of the `corrections`
     that follow, an eighth of the places, spread out, is hidden once more and drawn anew in view of all the others, at a
