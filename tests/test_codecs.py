@@ -44,6 +44,15 @@ def test_same_clip_same_bytes(clip, codec):
     assert torch.equal(first.video, second.video)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="schedulers are Linux's")
+@pytest.mark.parametrize("codec", CODECS)
+def test_priority_is_kept(clip, codec):
+    """As root, SVT-AV1 would leave a real-time process behind."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    compress(clip, codec, 40)
+    assert (os.sched_getscheduler(0), os.sched_getparam(0)) == before
+
+
 CODE_TWO = """
 import hashlib
 from trajlib.codecs import CODECS, compress
