@@ -8,7 +8,7 @@ import torch
 from trajlib import commit_study, recipes, transformer
 from trajlib.config import profile
 from trajlib.dataset import TrajectoryDataset
-from trajlib.tasks import region
+from trajlib.tasks import hidden_frames, region
 
 CFG = dataclasses.replace(profile("smoke"), commit_study=profile("smoke").commit_study | {"clips": 24})
 
@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("task", commit_study.ASKED)
 def test_hidden_frames_are_those_whose_dot_is_not_given(task):
     paths = TrajectoryDataset(5, seed=3).batch().paths
-    hidden = commit_study.hidden_frames(task, paths)
+    hidden = hidden_frames(task, paths)
     assert hidden.shape == (5, 16)
     for clip, frame in [(0, 0), (1, 7), (4, 15)]:
         x, y = (round(v) for v in paths[clip, frame].tolist())

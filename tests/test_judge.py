@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from trajlib import FAMILIES, judge, tasks
+from trajlib import FAMILIES, judge
 from trajlib.dataset import TrajectoryDataset, to_float
 from trajlib.render import render
 
@@ -208,14 +208,6 @@ def test_the_oracle_goes_on_as_the_true_path_does():
     assert np.median(away) < min(np.median(some) for some in simple) / 10
     linear = [track.family == FAMILIES[0] for track in tracks]
     assert away[linear].max() < 0.5
-
-
-def test_out_of_sight_is_what_the_region_does_not_hold():
-    path = np.stack([line(32, 32), line(2, 32, 2.0)])
-    hidden = judge.out_of_sight(tasks.region("IPC"), path)
-    assert hidden[0].all()
-    assert hidden[1].tolist() == [16 <= 2 + 2 * t < 48 for t in range(16)]
-    assert judge.out_of_sight(tasks.region("FP", 4), path)[0].tolist() == [t >= 4 for t in range(16)]
 
 
 def test_errors_count_where_they_should():

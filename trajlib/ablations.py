@@ -8,7 +8,6 @@ on where it was.
 
 import csv
 import dataclasses
-import io
 import json
 import math
 import multiprocessing
@@ -457,13 +456,8 @@ def _in_order(rows):
 
 
 def write(path, rows):
-    """All rows in the order of `ARMS`, written beside and renamed; figures to six digits."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in _in_order(rows):
-        writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
-    pretrained.write_atomic(Path(path), text.getvalue().encode())
+    """All rows in the order of `ARMS`; see `pretrained.write_table`."""
+    pretrained.write_table(path, COLUMNS, _in_order(rows))
 
 
 def finished(row):

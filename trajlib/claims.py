@@ -407,16 +407,17 @@ CLAIMS = (
     Claim("a codebook of about a thousand is enough for 30 dB", MAGVIT, ("tokenizer psnr",), above(30)),
     Claim("practically every code is in use", FSQ, ("tokenizer codes used",), share_of_ceiling(0.99), "more than 99 %"),
     Claim(
-        "12 decoding steps are enough", MAGVIT, ("generation uncorrected agreement", "generation physics agreement"),
-        costs_at_most(0.05), "at most five points below 12 steps and corrections after them",
+        "12 decoding steps are enough", MAGVIT, ("generation uncorrected dot present", "generation dot present"),
+        costs_at_most(0.05), "one whole dot in at most five points fewer clips than with corrections after them",
     ),
     Claim(
         "the cosine schedule is the best one", MAGVIT,
-        tuple(f"generation schedule {name} agreement" for name in ("cosine", "linear", "square", "root")), highest,
+        tuple(f"generation schedule {name} dot present" for name in ("cosine", "linear", "square", "root")), highest,
+        "by how many clips show one whole dot; without corrections",
     ),
     Claim(
         "the surest tokens are to be settled first", MAGVIT,
-        ("generation surest first agreement", "generation evenly spread agreement"), higher,
+        ("generation surest first dot present", "generation evenly spread dot present"), higher,
         "against an order that looks at nothing and is spread evenly; the surest token is white paper",
     ),
     Claim(

@@ -5,10 +5,8 @@ Small transformers, so that the study takes minutes. `python -m trajlib ablate -
 
 import csv
 import dataclasses
-import io
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +16,7 @@ from trajlib.ablations import StudyError, provenance
 from trajlib.dataset import SEEDS, TrajectoryDataset, to_float
 from trajlib.metrics import follow_dot
 from trajlib.sampling import commit_start, generate
-from trajlib.tasks import TASKS, region
+from trajlib.tasks import TASKS, hidden_frames
 from trajlib.training import fit
 from trajlib.transformer import MaskedTransformer, commit_loss
 
@@ -68,13 +66,6 @@ def hidden_error(model, codec, task, n, refine, seed=0):
     return error[hidden_frames(task, clips.paths)].mean().item()
 
 
-def hidden_frames(task, paths, frames=1):
-    """(b, 16) bool: where the centre of the dot (b, 16, 2) lies outside the given pixels."""
-    where = region(task, frames)
-    x, y = paths.round().long().clamp(0, where.shape[-1] - 1).unbind(-1)
-    return ~where[torch.arange(len(where)), y, x]
-
-
 def run(cfg, artifacts, out, workers=2, say=print):
     """All runs, in `workers` processes of one thread each; the rows are written to `out` and returned."""
     codec, _ = recipes.tokenizer(cfg, artifacts)
@@ -96,13 +87,9 @@ def run(cfg, artifacts, out, workers=2, say=print):
 
 
 def write(path, rows):
-    """All rows in the order of `ARMS`, written beside and renamed; figures to six digits."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in sorted(rows, key=lambda row: (list(ARMS).index(row["arm"]), row["seed"])):
-        writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
-    pretrained.write_atomic(Path(path), text.getvalue().encode())
+    """All rows in the order of `ARMS`; see `pretrained.write_table`."""
+    in_order = sorted(rows, key=lambda row: (list(ARMS).index(row["arm"]), row["seed"]))
+    pretrained.write_table(path, COLUMNS, in_order)
 
 
 def study(cfg, artifacts):

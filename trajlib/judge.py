@@ -172,12 +172,6 @@ def _carried_on(fit, times, later):
     return q[..., :2] / q[..., 2:]
 
 
-def out_of_sight(region, paths):
-    """(n, t) bool: the dot's middle lies on a pixel that is not given. Region (t, h, w) bool, True = given."""
-    x, y = np.rint(paths).astype(int).clip(0, SIZE - 1).transpose(2, 0, 1)
-    return ~np.asarray(region)[np.arange(paths.shape[1]), y, x]
-
-
 def mean_error(paths, truth, where):
     """Distance between paths and truth over the frames `where` (n, t), mean for each clip that has any: (m,) pixels."""
     away = np.linalg.norm(paths - truth, axis=-1) * where

@@ -9,14 +9,16 @@ Nothing is unpickled: the class comes from `REGISTRY`, its arguments and everyth
 beside their place and renamed, weights before card, so that an interrupted save never leaves half a file.
 """
 
+import csv
 import hashlib
 import importlib
+import io
 import json
 import math
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,16 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise
+
+
+def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    """A CSV file of `rows`, {column: value}, with figures to six digits, written beside and renamed."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+    write_atomic(Path(path), text.getvalue().encode())
 
 
 def to_json(value: Any) -> bytes:

@@ -98,6 +98,13 @@ def condition(videos, task, frames=1):
     return TASKS[task].fill(videos, where)
 
 
+def hidden_frames(task, paths, frames=1):
+    """(b, 16) bool: where the centre of the dot (b, 16, 2) lies outside the given pixels."""
+    where = region(task, frames)
+    x, y = paths.round().long().clamp(0, where.shape[-1] - 1).unbind(-1)
+    return ~where[torch.arange(len(where)), y, x]
+
+
 def given_tokens(task, frames=1, grid=(8, 4, 4)):
     """(8, 4, 4) bool: tokens whose own pixels, 2 frames of 16 x 16, hold any that are given."""
     return F.adaptive_max_pool3d(region(task, frames)[None].float(), grid)[0] > 0
