@@ -6,11 +6,12 @@ import inspect
 import pytest
 import torch
 
-from trajlib import physics, recipes
+from trajlib import physics, pretrained, recipes
 from trajlib.classifiers import TokenClassifier
 from trajlib.config import PROFILES, profile
 from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, close_ups, to_float, version
 from trajlib.metrics import follow_dot
+from trajlib.sampling import generate
 from trajlib.tasks import NUMBERS, TASKS, condition, given_tokens
 from trajlib.tokenizer import Tokenizer
 from trajlib.training import fit
@@ -244,3 +245,38 @@ def test_close_ups_come_first_and_no_clip_comes_twice(monkeypatch):
     numbers = [i for indices in seen for i in indices]
     assert numbers == list(range(len(numbers)))
     assert torch.equal(batch_fn(1)[0], films[1])
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """A folder with a small transformer; the profile asks for as many clips as two batches hold."""
+    torch.manual_seed(0)
+    model = MaskedTransformer((4, 3), dim=16, depth=1, heads=2)
+    pretrained.save(model, {}, "transformer", tmp_path)
+    return model.eval(), tmp_path, dataclasses.replace(profile("smoke"), samples=recipes.SAMPLES_BATCH + 2)
+
+
+def test_samples_are_written_once_each_batch_from_a_seed_of_its_own(writer, capsys):
+    model, where, cfg = writer
+    kept, card = recipes.samples(cfg, where)
+    assert kept.tokens.shape == (cfg.samples, 8, 4, 4)
+    assert kept.labels.tolist() == [k % 4 for k in range(cfg.samples)]
+    with torch.autocast("cpu", torch.bfloat16):
+        second = generate(model, kept.labels[recipes.SAMPLES_BATCH :], seed=recipes.SAMPLES_SEED + 1)
+    assert torch.equal(kept.tokens[recipes.SAMPLES_BATCH :], second)
+    again, same_card = recipes.samples(cfg, where)
+    assert torch.equal(again.tokens, kept.tokens)
+    assert same_card == card
+    assert [line for line in capsys.readouterr().out.splitlines() if "samples" in line] == [
+        "samples: written here and saved",
+        "samples: loaded",
+    ]
+
+
+def test_samples_of_another_transformer_are_refused(writer):
+    model, where, cfg = writer
+    recipes.samples(cfg, where)
+    model.bias.data += 1
+    pretrained.save(model, {}, "transformer", where)
+    with pytest.raises(pretrained.ArtifactError, match=r"another transformer than the one that is there: delete"):
+        recipes.samples(cfg, where)

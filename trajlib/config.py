@@ -26,7 +26,7 @@ class Profile:
     seed: int = 0
     world_clips: int = 8000  # notebook 01: clips in the cheating test
     test_clips: int = 1000  # 03, 07: clips that every figure is measured on
-    samples: int = 300  # 06: generated clips, a quarter for each class
+    samples: int = 1000  # 06: generated clips, a quarter for each class
     sweep_samples: int = 24  # 06: generated clips for each setting that is tried
     hidden_clips: int = 32  # 06: test clips of which every task hides a part
     rival_samples: int = 100  # 06: clips written one token after another

@@ -35,6 +35,7 @@ REGISTRY = {
     "Tokenizer": "trajlib.tokenizer",
     "MaskedTransformer": "trajlib.transformer",
     "Autoregressive": "trajlib.autoregressive",
+    "Samples": "trajlib.sampling",
     "Simple3DCNN": "trajlib.classifiers",
     "TokenClassifier": "trajlib.classifiers",
 }
@@ -242,7 +243,8 @@ def train_or_load(
         model, card = train()
         save(model, card, name, artifacts, dtype)
     model, card = load(name, artifacts)
-    print(f"{name}: {'loaded' if found else 'trained here and saved'}, {card['parameters']:,} parameters")
+    size = f", {card['parameters']:,} parameters" * (card["parameters"] > 0)
+    print(f"{name}: {'loaded' if found else 'trained here and saved' if size else 'written here and saved'}{size}")
     return model, card
 
 

@@ -1,6 +1,6 @@
 """How each shipped model was trained: train-or-load, one function a model; the numbers are in `config.py`.
 
-tokenizer -> transformer
+tokenizer -> transformer -> samples
          \\-> autoregressive
          \\-> token_classifier        simple_3dcnn (pixels)
 """
@@ -15,7 +15,8 @@ from trajlib.autoregressive import Autoregressive, autoregressive_loss
 from trajlib.classifiers import Simple3DCNN, TokenClassifier, classification_loss
 from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, close_ups, to_float, version
 from trajlib.metrics import follow_dot, foreground_psnr, psnr
-from trajlib.pretrained import folder, train_or_load
+from trajlib.pretrained import ArtifactError, folder, load, train_or_load
+from trajlib.sampling import Samples, generate
 from trajlib.tasks import NUMBERS, TASKS, condition, given_tokens
 from trajlib.tokenizer import Tokenizer, reconstruction_loss
 from trajlib.training import fit
@@ -141,6 +142,37 @@ def autoregressive(cfg, artifacts, watch=None):
         return _fit("autoregressive", cfg, artifacts, model, loss, batch, recipe, data, watch, began)
 
     return train_or_load("autoregressive", artifacts, train, torch.float16)
+
+
+SAMPLES_SEED, SAMPLES_BATCH = 4000, 50
+
+
+def samples(cfg, artifacts):
+    """The new clips of notebook 06, a quarter of each class: (`Samples`, card). ArtifactError for another's samples.
+
+    Batch k comes from the seed SAMPLES_SEED + k, in bfloat16: it takes half the time.
+    """
+
+    def make():
+        began, (writer, _) = time.time(), transformer(cfg, artifacts)
+        kept = Samples(cfg.samples, writer.grid)
+        batches = tqdm(kept.labels.split(SAMPLES_BATCH), "clips", disable=None)
+        with torch.autocast("cpu", torch.bfloat16):
+            words = [generate(writer, labels, seed=SAMPLES_SEED + k) for k, labels in enumerate(batches)]
+        kept.words.copy_(torch.cat(words))
+        minutes = round((time.time() - began) / 60, 1)
+        return kept, {"transformer": mark(), "seed": SAMPLES_SEED, "profile": cfg.name, "minutes": minutes}
+
+    def mark():
+        return load("transformer", artifacts)[1]["sha256"]
+
+    found, card = train_or_load("samples", artifacts, make)
+    if card["transformer"] != mark():
+        raise ArtifactError(
+            f"The samples in {str(artifacts)!r} were written by another transformer than the one that is there: "
+            "delete samples.json and samples.safetensors, and they are written anew."
+        )
+    return found, card
 
 
 def simple_3dcnn(cfg, artifacts):

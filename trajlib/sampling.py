@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import nn
 
 from trajlib import FAMILIES
 from trajlib.masks import halton_order, mask_ratio
@@ -121,6 +122,24 @@ def generate(transformer, labels, steps=12, guidance=GUIDANCE, seed=0, correctio
     settings = {"steps": steps, "guidance": guidance, "seed": seed, "corrections": corrections}
     *_, tokens = decode_steps(transformer, labels, **settings, **kwargs)
     return tokens.unflatten(1, transformer.grid)
+
+
+class Samples(nn.Module):
+    """Clips that a transformer wrote, kept as their tokens (n, 8, 4, 4), class `k % 4` in the k-th place.
+
+    A module, so that they are stored, checked and found like anything else that takes minutes to make.
+    """
+
+    def __init__(self, n, grid=(8, 4, 4)):
+        super().__init__()
+        self.config = {"n": n, "grid": grid}
+        self.register_buffer("words", torch.zeros(n, *grid, dtype=torch.int16))
+        self.register_buffer("labels", torch.arange(n) % len(FAMILIES), persistent=False)
+
+    @property
+    def tokens(self):
+        """(n, 8, 4, 4) int64."""
+        return self.words.long()
 
 
 @torch.no_grad()
