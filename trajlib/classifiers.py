@@ -1,4 +1,4 @@
-"""Which family is it: a 3D CNN on pixels, and a small transformer on tokens."""
+"""Readers of clips: a 3D CNN on pixels, and a small transformer on tokens that names the family or follows the dot."""
 
 from itertools import pairwise
 
@@ -8,6 +8,8 @@ from torch.nn import functional as F
 from x_transformers import Encoder
 
 from trajlib import FAMILIES
+from trajlib.metrics import follow_dot
+from trajlib.render import SIZE
 from trajlib.tokenizer import check_videos
 
 
@@ -35,12 +37,14 @@ class Simple3DCNN(nn.Module):
         return self.head(self.features(1 - videos))
 
 
-class TokenClassifier(nn.Module):
-    """Tokens (b, 8, 4, 4) -> logits (b, 4): each token is read by its FSQ digits, each time step as a whole.
+class TokenReader(nn.Module):
+    """Tokens (b, 8, 4, 4) -> a vector for each time step (b, 8, dim); `head` says what is made of them.
 
-    Digits, not indices: codes that differ in one digit share the other three, and few labels go further. The tokens of
-    a time step are laid side by side, never averaged: where the dot is must not be lost. Time is a transformer's part.
+    Digits, not indices: codes that differ in one digit share the others, and few labels go further. The tokens of a
+    time step are laid side by side, never averaged: where the dot is must not be lost. Time is a transformer's part.
     """
+
+    answers = len(FAMILIES)
 
     def __init__(self, levels=(8, 5, 5, 5), grid=(8, 4, 4), token_dim=32, dim=128, depth=2, heads=4, dropout=0.1):
         super().__init__()
@@ -60,17 +64,51 @@ class TokenClassifier(nn.Module):
             dim=dim, depth=depth, heads=heads, attn_dim_head=dim // heads, attn_flash=True, use_rmsnorm=True,
             attn_dropout=dropout, ff_dropout=dropout,
         )  # fmt: skip
-        self.head = nn.Linear(dim, len(FAMILIES))
+        self.head = nn.Linear(dim, self.answers)
         nn.init.normal_(self.digits.weight, std=0.5)
 
-    def forward(self, tokens):
+    def read(self, tokens):
+        """(b, 8, dim), or a ValueError that says what came in place of tokens."""
         if tokens.is_floating_point() or tuple(tokens.shape[1:]) != self.grid:
             expected = ", ".join(map(str, ("b", *self.grid)))
             raise ValueError(f"tokens came as {tokens.dtype} {tuple(tokens.shape)}; expected int64 ({expected}).")
         digits = tokens.flatten(2)[..., None] // self.place_value % self.levels  # (b, 8, 16, 4)
         words = self.word(self.digits(digits + self.first_row).sum(-2))  # (b, 8, 16, token_dim)
         steps = self.step(words.flatten(2)) + self.time  # (b, 8, dim)
-        return self.head(self.trunk(steps).mean(1))
+        return self.trunk(steps)
+
+
+class TokenClassifier(TokenReader):
+    """Tokens (b, 8, 4, 4) -> logits (b, 4)."""
+
+    def forward(self, tokens):
+        return self.head(self.read(tokens).mean(1))
+
+
+class TokenTracker(TokenReader):
+    """Tokens (b, 8, 4, 4) -> the dot (b, 16, 3): x, y, radius in pixels in each frame. It never hears of families."""
+
+    answers = 2 * 3  # two frames in a time step
+    middle, unit = (SIZE - 1) / 2, SIZE / 4  # so that the net's own numbers are about 1
+
+    def forward(self, tokens):
+        x, y, radius = (self.unit * self.head(self.read(tokens))).unflatten(-1, (-1, 3)).flatten(1, 2).unbind(-1)
+        return torch.stack([x + self.middle, y + self.middle, radius], -1)
+
+
+def seen_dot(videos):
+    """What `TokenTracker` is to say of videos (b, 3, t, h, w), read off their pixels by `follow_dot`: (b, t, 3).
+
+    The radius is that of a black disc with as much ink: a pale dot's is too small, by one factor in all its frames.
+    """
+    path, ink = follow_dot(videos)
+    return torch.cat([path, (ink / torch.pi).sqrt()[..., None]], -1)
+
+
+def tracking_loss(model, tokens, dots):
+    """Huber's loss in pixels, quadratic within one; and {"px": mean distance of the centres}."""
+    found = model(tokens).float()
+    return F.huber_loss(found, dots), {"px": (found - dots)[..., :2].norm(dim=-1).mean()}
 
 
 def classification_loss(model, inputs, labels):

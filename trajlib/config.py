@@ -9,6 +9,7 @@ WORDS = {"levels": (7, 5, 5, 5, 5), "hush": 0.3}
 TRANSFORMER = {"steps": 3400, "lr": 6e-3, "muon": 0.02, "ema": 0.99, "bf16": True, "lines": 8}
 AUTOREGRESSIVE = TRANSFORMER | {"steps": 1400}
 CNN = {"steps": 1200, "lr": 1e-3, "ema": 0.98, "bf16": False, "lines": 4}
+TOKEN_TRACKER = {"steps": 5000, "lr": 2e-3, "muon": 0.02, "ema": 0.99, "bf16": False, "lines": 4}
 TOKEN_CLASSIFIER = {"steps": 4000, "lr": 2e-3, "ema": 0.99, "bf16": False, "weight_decay": 0.05, "lines": 4}
 # narrowed to half, so that some 70 runs take 25 minutes on two cores; `only` names the arms, none: all that need no net
 ABLATION = {"steps": 140, "batch": 8, "seeds": (0, 1), "validation_clips": 128, "width": 0.5, "only": ()}
@@ -66,6 +67,11 @@ class Profile:
     token_classifier: dict[str, Any] = None
     token_classifier_batch: int = 64
     token_classifier_recipe: dict[str, Any] = None
+    tracker_clips: int = 24000  # 07: clips without labels, from which a reader learns to follow the dot in the tokens
+    token_tracker: dict[str, Any] = None
+    tracker_batch: int = 64
+    tracker_recipe: dict[str, Any] = None
+    label_seeds: int = 5  # 07: draws of the labelled clips, for each number of them
 
 
 PROFILES = {
@@ -83,6 +89,8 @@ PROFILES = {
         cnn_recipe=CNN,
         token_classifier={},
         token_classifier_recipe=TOKEN_CLASSIFIER,
+        token_tracker={"dropout": 0.0},
+        tracker_recipe=TOKEN_TRACKER,
     ),
     "smoke": Profile(
         "smoke",
@@ -126,6 +134,11 @@ PROFILES = {
         token_classifier={"dim": 32, "depth": 1, "heads": 2},
         token_classifier_batch=8,
         token_classifier_recipe=TOKEN_CLASSIFIER | {"steps": 8, "lines": 2},
+        tracker_clips=32,
+        token_tracker={"dim": 32, "depth": 1, "heads": 2, "dropout": 0.0},
+        tracker_batch=8,
+        tracker_recipe=TOKEN_TRACKER | {"steps": 8, "lines": 2},
+        label_seeds=2,
     ),
 }
 

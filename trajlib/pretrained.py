@@ -38,6 +38,7 @@ REGISTRY = {
     "Samples": "trajlib.sampling",
     "Simple3DCNN": "trajlib.classifiers",
     "TokenClassifier": "trajlib.classifiers",
+    "TokenTracker": "trajlib.classifiers",
 }
 LIBRARIES = ("torch", "magvit2-pytorch", "vector-quantize-pytorch", "x-transformers", "numpy")
 CARD_KEYS = ("class", "config", "sha256")

@@ -2,7 +2,7 @@
 
 tokenizer -> transformer -> samples
          \\-> autoregressive
-         \\-> token_classifier        simple_3dcnn (pixels)
+         \\-> token_classifier, token_tracker        simple_3dcnn (pixels)
 """
 
 import time
@@ -12,7 +12,14 @@ import torch
 from tqdm import tqdm
 
 from trajlib.autoregressive import Autoregressive, autoregressive_loss
-from trajlib.classifiers import Simple3DCNN, TokenClassifier, classification_loss
+from trajlib.classifiers import (
+    Simple3DCNN,
+    TokenClassifier,
+    TokenTracker,
+    classification_loss,
+    seen_dot,
+    tracking_loss,
+)
 from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, close_ups, to_float, version
 from trajlib.metrics import follow_dot, foreground_psnr, psnr
 from trajlib.pretrained import ArtifactError, folder, load, train_or_load
@@ -209,6 +216,26 @@ def token_classifier(cfg, artifacts):
         return _fit("token_classifier", cfg, artifacts, model, classification_loss, batch, recipe, data)
 
     return train_or_load("token_classifier", artifacts, train, torch.float16)
+
+
+def token_tracker(cfg, artifacts):
+    """The reader of notebook 07 that learnt without labels to follow the dot in the tokens: (model, card)."""
+
+    def train():
+        began = time.time()
+        codec, _ = tokenizer(cfg, artifacts)
+        world, found = TrajectoryDataset(cfg.tracker_clips, seed=SEEDS["train"]), []
+        for first in tqdm(range(0, len(world), 32), "tokens", disable=None):
+            videos = to_float(world.batch(range(first, min(first + 32, len(world)))).videos)
+            found.append((codec.encode(videos), seen_dot(videos)))
+        batch = shuffled_batches([torch.cat(parts) for parts in zip(*found, strict=True)], cfg.tracker_batch, cfg.seed)
+        torch.manual_seed(cfg.seed)
+        model = TokenTracker(codec.config["levels"], codec.grid, **cfg.token_tracker)
+        data = f"tokens of {cfg.tracker_clips:,} clips of world {SEEDS['train']}, without labels"
+        recipe = cfg.tracker_recipe
+        return _fit("token_tracker", cfg, artifacts, model, tracking_loss, batch, recipe, data, began=began)
+
+    return train_or_load("token_tracker", artifacts, train, torch.float16)
 
 
 def _labelled(cfg):
