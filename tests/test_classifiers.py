@@ -5,7 +5,15 @@ import torch
 from torch import nn
 from vector_quantize_pytorch import FSQ
 
-from trajlib.classifiers import Simple3DCNN, TokenClassifier, classification_loss
+from trajlib.classifiers import (
+    Simple3DCNN,
+    TokenClassifier,
+    TokenTracker,
+    classification_loss,
+    seen_dot,
+    tracking_loss,
+)
+from trajlib.dataset import TrajectoryDataset, to_float
 
 LEVELS = (8, 5, 5, 5)
 
@@ -83,3 +91,33 @@ def test_the_config_builds_the_same_classifier_again():
     again.load_state_dict(model.state_dict())
     tokens = torch.randint(0, 1000, (2, 8, 4, 4))
     assert torch.equal(model(tokens), again(tokens))
+
+
+def test_the_tracker_says_x_y_and_radius_of_each_frame_in_pixels():
+    torch.manual_seed(0)
+    model = TokenTracker(LEVELS, dim=32, depth=1, heads=2).eval()
+    nn.init.zeros_(model.head.weight)
+    with torch.no_grad():
+        model.head.bias.copy_(torch.tensor([0, 0, 0.5, 1, -1, 0.25]))  # of the even frames, of the odd ones
+    found = model(torch.randint(0, 1000, (2, 8, 4, 4)))
+    assert found.shape == (2, 16, 3)
+    torch.testing.assert_close(found[:, 0::2], torch.tensor([31.5, 31.5, 8.0]).expand(2, 8, 3))
+    torch.testing.assert_close(found[:, 1::2], torch.tensor([47.5, 15.5, 4.0]).expand(2, 8, 3))
+
+
+def test_what_the_tracker_learns_from_is_seen_in_the_pixels_alone():
+    clips = TrajectoryDataset(12, seed=5).batch()
+    dots = seen_dot(to_float(clips.videos))
+    assert dots.shape == (12, 16, 3)
+    assert (dots[..., :2] - clips.paths).norm(dim=-1).max() < 0.3
+    factor = dots[..., 2] / clips.radii  # a pale dot has less ink: one factor in all frames of a clip
+    assert (factor.std(1) / factor.mean(1)).max() < 0.05
+    assert 0.3 < factor.min() <= factor.max() < 1.05
+
+
+def test_the_tracking_loss_is_hubers_and_says_the_distance():
+    truth = torch.zeros(1, 2, 3)
+    found = torch.tensor([[[3.0, 4.0, 0.0], [0.0, 0.0, 0.5]]])
+    loss, parts = tracking_loss(lambda tokens: found, None, truth)
+    assert loss.item() == pytest.approx((2.5 + 3.5 + 0.125) / 6)
+    assert parts["px"].item() == pytest.approx(2.5)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trajlib import physics, pretrained, recipes
-from trajlib.classifiers import TokenClassifier
+from trajlib.classifiers import TokenClassifier, TokenTracker
 from trajlib.config import PROFILES, profile
 from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, close_ups, to_float, version
 from trajlib.metrics import follow_dot
@@ -195,6 +195,7 @@ def test_every_profile_builds_its_models_and_recipes(name):
     model = MaskedTransformer(codec.config["levels"], codec.grid, **cfg.transformer)
     assert sum(p.numel() for p in model.parameters()) <= 6e6
     TokenClassifier(codec.config["levels"], codec.grid, **cfg.token_classifier)
+    TokenTracker(codec.config["levels"], codec.grid, **cfg.token_tracker)
     takes = set(inspect.signature(fit).parameters)
     for recipe in (f.name for f in dataclasses.fields(cfg) if f.name.endswith("_recipe")):
         assert {"steps", "lr"} <= set(getattr(cfg, recipe)) <= takes, recipe

@@ -89,7 +89,7 @@ PROFILES = {
         cnn_recipe=CNN,
         token_classifier={},
         token_classifier_recipe=TOKEN_CLASSIFIER,
-        token_tracker={"dropout": 0.0},
+        token_tracker={"dim": 64, "dropout": 0.0},
         tracker_recipe=TOKEN_TRACKER,
     ),
     "smoke": Profile(

@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from tqdm import tqdm
 
+from trajlib import FAMILIES
 from trajlib.autoregressive import Autoregressive, autoregressive_loss
 from trajlib.classifiers import (
     Simple3DCNN,
@@ -162,13 +163,16 @@ def samples(cfg, artifacts):
 
     def make():
         began, (writer, _) = time.time(), transformer(cfg, artifacts)
-        kept = Samples(cfg.samples, writer.grid)
-        batches = tqdm(kept.labels.split(SAMPLES_BATCH), "clips", disable=None)
+        batches = tqdm((torch.arange(cfg.samples) % len(FAMILIES)).split(SAMPLES_BATCH), "clips", disable=None)
         with torch.autocast("cpu", torch.bfloat16):
             words = [generate(writer, labels, seed=SAMPLES_SEED + k) for k, labels in enumerate(batches)]
-        kept.words.copy_(torch.cat(words))
         minutes = round((time.time() - began) / 60, 1)
-        return kept, {"transformer": mark(), "seed": SAMPLES_SEED, "profile": cfg.name, "minutes": minutes}
+        return Samples.of(torch.cat(words)), {
+            "transformer": mark(),
+            "seed": SAMPLES_SEED,
+            "profile": cfg.name,
+            "minutes": minutes,
+        }
 
     def mark():
         return load("transformer", artifacts)[1]["sha256"]

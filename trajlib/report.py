@@ -55,6 +55,7 @@ HEADLINE = {
     "Classification": [
         Row("3D CNN on pixels", "simple_3dcnn accuracy", "chance", "oracle"),
         Row("transformer on tokens", "token_classifier accuracy", "chance", "oracle"),
+        Row("tokens followed without labels, equations", "token_tracker accuracy", "chance", "oracle"),
         Row("transformer on another clip's tokens", "token_classifier shuffled accuracy", "chance", "oracle"),
         Row("bag of tokens, no order", "bag of tokens accuracy", "chance", "oracle"),
         Row("mean frame, no time", "mean frame accuracy", "chance", "oracle"),
