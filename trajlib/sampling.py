@@ -130,7 +130,7 @@ class Samples(nn.Module):
     """Clips that a transformer wrote, kept as their tokens (n, 8, 4, 4), class `k % 4` in the k-th place.
 
     A module, so that they are stored, checked and found like anything else that takes minutes to make. Most tokens are
-    paper: zlib packs them into a third of what two bytes a token would take.
+    paper: zlib packs them into a quarter of what two bytes a token would take.
     """
 
     def __init__(self, n, grid, size):
