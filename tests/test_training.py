@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from trajlib import training
 from trajlib.training import KernelMuon, fit, learning_rate, optimizers
 
 STEPS = 12
@@ -106,8 +107,10 @@ def test_what_is_returned_is_the_moving_average():
     assert torch.allclose(model.net[0].weight, 0.9 * first + 0.1 * last, atol=1e-6)
 
 
-def test_a_process_may_train_in_another_precision():
-    """A tokenizer in bf16, then a transformer in float32, as when a notebook finds neither."""
+@pytest.mark.parametrize("there", [True, False])
+def test_a_process_may_train_in_another_precision(monkeypatch, there):
+    """A tokenizer in bf16, then a transformer in float32; and float32 for both where bfloat16 is only imitated."""
+    monkeypatch.setattr(training, "has_bf16", lambda: there)
     dtypes = []
 
     def noting(model, batch):
@@ -116,7 +119,9 @@ def test_a_process_may_train_in_another_precision():
 
     for bf16 in (False, True, False):
         train(bf16=bf16, loss_fn=noting, steps=1)
-    assert dtypes == [torch.float32, torch.bfloat16, torch.float32]
+    assert dtypes == [torch.float32, torch.bfloat16 if there else torch.float32, torch.float32]
+    with training.quick():
+        assert nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == dtypes[1]
 
 
 # ---- Muon ----
@@ -131,8 +136,9 @@ def kernels(channels_last):
     return conv, nn.Parameter(conv.weight.detach().clone().contiguous().flatten(1))
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_a_kernel_steps_as_the_matrix_it_is(channels_last):
+@pytest.mark.parametrize(("channels_last", "there"), [(False, True), (True, True), (True, False)])
+def test_a_kernel_steps_as_the_matrix_it_is(monkeypatch, channels_last, there):
+    monkeypatch.setattr(training, "has_bf16", lambda: there)
     conv, matrix = kernels(channels_last)
     settings = {"lr": 0.02, "weight_decay": 0.0}
     ours, torchs = KernelMuon([conv.weight], **settings), torch.optim.Muon([matrix], **settings)
@@ -143,7 +149,7 @@ def test_a_kernel_steps_as_the_matrix_it_is(channels_last):
         matrix.grad = conv.weight.grad.contiguous().flatten(1).clone()
         ours.step()
         torchs.step()
-    assert torch.allclose(conv.weight.flatten(1), matrix, atol=2e-3)  # rounded to bf16 inside, in another order
+    assert torch.allclose(conv.weight.flatten(1), matrix, atol=2e-3)  # torch's rounds to bf16 inside, in another order
     assert (conv.weight.flatten(1) - kernels(channels_last)[1]).abs().max() > 0.01
 
 
@@ -162,7 +168,8 @@ def test_every_weight_has_one_optimizer():
         nn.Conv3d(16, 16, 3), nn.Linear(16, 16), nn.Linear(16, 4), nn.LayerNorm(16), nn.Embedding(20, 16)
     )
     adamw, muon = optimizers(model, 1e-3, 0.02, 0.0)
-    assert {id(w) for w in muon.weights} == {id(model[0].weight), id(model[1].weight)}  # not the thin one
+    inner = {id(w) for w in muon.param_groups[0]["params"]}
+    assert inner == {id(model[0].weight), id(model[1].weight)}  # not the thin one
     assert {id(w) for w in adamw.param_groups[0]["params"]} == {
         id(w) for w in (model[0].bias, model[1].bias, *model[2].parameters(), *model[3].parameters(), model[4].weight)
     }

@@ -20,7 +20,7 @@ from trajlib.config import profile
 from trajlib.dataset import SEEDS, TrajectoryDataset, to_float
 from trajlib.render import SIZE
 from trajlib.tokenizer import Tokenizer, VideoTokenizer, reconstruction_loss
-from trajlib.training import learning_rate, optimizers
+from trajlib.training import has_bf16, learning_rate, optimizers
 
 # github.com/lucidrains/magvit2-pytorch, "Usage"; there image_size is 128
 README = {
@@ -130,7 +130,7 @@ def train(contender: Contender, seconds: float, judged: torch.Tensor) -> Trained
     def gradients(step):
         first = step * contender.batch
         clips = to_float(world.batch(range(first, first + contender.batch)).videos)
-        with torch.autocast("cpu", torch.bfloat16, enabled=contender.bf16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=contender.bf16 and has_bf16()):
             loss = contender.loss(clips)
         for stepper in steppers:
             stepper.zero_grad()
@@ -211,7 +211,8 @@ def measure(name: str, seconds: float, say: Callable[[str], None] = print) -> li
         speeds["encode", batch] = batch * rate(lambda clips=clips: codec.encode(clips), min(seconds, 5))
         speeds["decode", batch] = batch * rate(lambda tokens=tokens: codec.decode(tokens), min(seconds, 5))
     size = 512 if name == "smoke" else 2048
-    peaks = {"bf16": peak(torch.bfloat16, size), "float32": peak(torch.float32, size)}
+    small = size if has_bf16() else 256  # where it is imitated, a large product takes half a minute
+    peaks = {"bf16": peak(torch.bfloat16, small), "float32": peak(torch.float32, size)}
     blank = metrics.psnr(judged, torch.ones_like(judged)).mean().item()
     return figures(*(results[who][0] for who in results), results["ours"][1].batch, speeds, peaks, blank)
 

@@ -27,33 +27,52 @@ def learning_rate(step, steps, peak, warmup=0.05):
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))))
 
 
-class KernelMuon(torch.optim.Muon):
-    """torch's Muon (Jordan et al., 2024) for kernels too: (out, in, t, h, w) is taken as the matrix (out, in t h w).
+def has_bf16():
+    """Whether bfloat16 is worth it: on a graphics card, or a CPU with instructions for it.
 
-    Muon makes each step's matrix orthogonal, so that all its directions move alike and not only the loudest. torch's
-    takes matrices alone: it gets views that share memory with the kernels. `weights` have two dimensions or more.
+    Any other CPU imitates it: right, and up to a hundred times slower than float32.
+    """
+    return torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
+
+
+def quick():
+    """A context in which models compute in bfloat16 where that is quick (`has_bf16`), and elsewhere as they would."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=has_bf16())
+
+
+class KernelMuon(torch.optim.Optimizer):
+    """Muon (Jordan et al., 2024) for matrices and kernels: (out, in, t, h, w) is taken as the matrix (out, in t h w).
+
+    Each step's matrix is made orthogonal, so that all its directions move alike and not only the loudest. torch's own
+    Muon takes matrices alone, and works in bfloat16 on every CPU: see `has_bf16`.
     """
 
-    def __init__(self, weights, **kwargs):
-        self.weights = list(weights)
-        self.last = [weight.ndim > 2 and not weight.is_contiguous() for weight in self.weights]  # channels_last
-        pairs = zip(self.weights, self.last, strict=True)
-        super().__init__([nn.Parameter(_matrix(weight.detach(), last)) for weight, last in pairs], **kwargs)
+    def __init__(self, weights, lr, weight_decay=0.0, momentum=0.95):
+        super().__init__(weights, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
+    @torch.no_grad()
     def step(self, closure=None):
-        """As Muon's; the gradients are read from the kernels."""
-        for view, weight, last in zip(self.param_groups[0]["params"], self.weights, self.last, strict=True):
-            view.grad = None if weight.grad is None else _matrix(weight.grad, last)
-        return super().step(closure)
+        """Nesterov's momentum, made orthogonal; a tall matrix goes further, as in torch's. No `closure` is called."""
+        for group in self.param_groups:
+            for weight in (w for w in group["params"] if w.grad is not None):
+                past = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight.grad))
+                past.lerp_(weight.grad, 1 - group["momentum"])
+                move = orthogonal(weight.grad.lerp(past, group["momentum"]).flatten(1)).view(weight.shape)
+                further = math.sqrt(max(1, len(weight) / weight[0].numel()))
+                weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(move, alpha=-group["lr"] * further)
 
-    def zero_grad(self, set_to_none=True):
-        """Forget the kernels' gradients."""
-        for weight in self.weights:
-            weight.grad = None
 
+def orthogonal(matrix, rounds=5):
+    """Near the matrix (a, b) that turns and does not stretch: its singular values come to lie between 0.5 and 1.5.
 
-def _matrix(kernel, channels_last):
-    return (kernel.movedim(1, -1) if channels_last else kernel).flatten(1)
+    Newton and Schulz's iteration with the coefficients of Jordan et al.; as in torch's Muon, for CPUs of all kinds.
+    """
+    x = (matrix / matrix.norm().clamp_min(1e-7)).to(torch.bfloat16 if has_bf16() else matrix.dtype)
+    x = x.T if len(x) > len(x.T) else x  # the short side squared is less work
+    for _ in range(rounds):
+        square = x @ x.T
+        x = torch.addmm(x, torch.addmm(square, square, square, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return (x.T if len(matrix) > len(matrix.T) else x).to(matrix.dtype)
 
 
 def optimizers(model, lr, muon, weight_decay):
@@ -90,13 +109,15 @@ def fit(
     """Train `model` and return (the averaged model in eval mode, history).
 
     `lr` is AdamW's peak learning rate; with `muon`, Muon takes the matrices, at that peak (see `optimizers`).
+    `bf16`: compute in bfloat16 where that is quick (`has_bf16`).
     loss_fn(model, batch) -> (loss, {name: scalar tensor}); batch_fn(step) -> that step's tensors.
     `checkpoint` names a file, written every `every` steps and taken up if it is there; it goes when training ends.
     `watch(step, averaged_model)` is called at each of the `lines` printed lines. History: {name: [value per step]}.
     """
     AcceleratorState._reset_state()  # else a process is held to the precision of its first run
-    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")  # picks CUDA or MPS where there is one
-    model = accelerator.prepare(model)  # first: Muon's views are of the weights where they are trained
+    # picks CUDA or MPS where there is one
+    accelerator = Accelerator(mixed_precision="bf16" if bf16 and has_bf16() else "no")
+    model = accelerator.prepare(model)
     steppers = accelerator.prepare(*optimizers(model, lr, muon, weight_decay))
     steppers = list(steppers) if isinstance(steppers, tuple) else [steppers]
     peaks = [stepper.param_groups[0]["lr"] for stepper in steppers]
