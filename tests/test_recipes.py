@@ -10,6 +10,7 @@ from trajlib import physics, pretrained, recipes
 from trajlib.classifiers import TokenClassifier, TokenTracker
 from trajlib.config import PROFILES, profile
 from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, close_ups, to_float, version
+from trajlib.i3d import I3D
 from trajlib.metrics import follow_dot
 from trajlib.sampling import generate
 from trajlib.tasks import NUMBERS, TASKS, condition, given_tokens
@@ -114,6 +115,33 @@ def test_both_contenders_see_the_same_versions():
     assert torch.equal(tokens[:2, 0, 0, 0], clips.videos[:2].flatten(1).amin(1).long())
 
 
+def test_the_networks_of_pixels_see_each_clip_in_its_versions_with_its_label():
+    cfg = dataclasses.replace(profile("smoke"), labelled_clips=5, versions=3, cnn_batch=5)
+    clips, numbers = TrajectoryDataset(5, seed=SEEDS["train"]).batch(), recipes.version_numbers(5, 3, cfg.seed)
+    due = {
+        version(video, k).contiguous().numpy().tobytes(): label
+        for video, label, row in zip(clips.videos, clips.labels.tolist(), numbers.tolist(), strict=True)
+        for k in row
+    }
+    batch_fn, seen = recipes.labelled_batches(cfg), {}
+    for step in range(3):
+        videos, labels = batch_fn(step)
+        seen |= {video.numpy().tobytes(): label for video, label in zip(videos, labels.tolist(), strict=True)}
+    assert seen == due
+    assert torch.equal(recipes.labelled_batches(cfg)(2)[0], videos)
+
+
+def test_single_frames_come_without_labels_and_none_of_a_clip_comes_twice():
+    cfg = dataclasses.replace(profile("smoke"), frame_clips=2)
+    batch_fn = recipes.frame_batches(cfg)
+    world = TrajectoryDataset(6, seed=SEEDS["train"])
+    for step in range(3):
+        frames, dots = batch_fn(step)
+        clips = world.batch([2 * step, 2 * step + 1])
+        assert torch.equal(frames, to_float(clips.videos[:, :, step::4].transpose(1, 2).flatten(0, 1)))
+        assert (dots[:, :2] - clips.paths[:, step::4].flatten(0, 1)).norm(dim=1).max() < 0.1
+
+
 # ---- COMMIT's examples ----
 
 
@@ -196,6 +224,7 @@ def test_every_profile_builds_its_models_and_recipes(name):
     assert sum(p.numel() for p in model.parameters()) <= 6e6
     TokenClassifier(codec.config["levels"], codec.grid, **cfg.token_classifier)
     TokenTracker(codec.config["levels"], codec.grid, **cfg.token_tracker)
+    I3D(**cfg.i3d)
     takes = set(inspect.signature(fit).parameters)
     for recipe in (f.name for f in dataclasses.fields(cfg) if f.name.endswith("_recipe")):
         assert {"steps", "lr"} <= set(getattr(cfg, recipe)) <= takes, recipe

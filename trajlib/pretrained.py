@@ -37,6 +37,7 @@ REGISTRY = {
     "Autoregressive": "trajlib.autoregressive",
     "Samples": "trajlib.sampling",
     "Simple3DCNN": "trajlib.classifiers",
+    "I3D": "trajlib.i3d",
     "TokenClassifier": "trajlib.classifiers",
     "TokenTracker": "trajlib.classifiers",
 }

@@ -2,13 +2,14 @@
 
 tokenizer -> transformer -> samples
          \\-> autoregressive
-         \\-> token_classifier, token_tracker        simple_3dcnn (pixels)
+         \\-> token_classifier, token_tracker        simple_3dcnn, i3d (pixels)
 """
 
 import time
 from functools import partial
 
 import torch
+from einops import rearrange
 from tqdm import tqdm
 
 from trajlib import FAMILIES
@@ -22,6 +23,7 @@ from trajlib.classifiers import (
     tracking_loss,
 )
 from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, close_ups, to_float, version
+from trajlib.i3d import I3D, FrameInception, frame_loss, seen_in_frame
 from trajlib.metrics import follow_dot, foreground_psnr, psnr
 from trajlib.pretrained import ArtifactError, folder, load, train_or_load
 from trajlib.sampling import Samples, generate
@@ -190,20 +192,64 @@ def simple_3dcnn(cfg, artifacts):
     """The 3D CNN of notebook 07, on labelled pixels: (model, card)."""
 
     def train():
-        clips = TrajectoryDataset(cfg.labelled_clips, seed=SEEDS["train"]).batch()
-        numbers = version_numbers(cfg.labelled_clips, cfg.versions, cfg.seed).flatten()
-        index = torch.arange(len(clips)).repeat_interleave(cfg.versions)
-        pick = shuffled_batches((index, numbers), cfg.cnn_batch, cfg.seed)
-
-        def batch(step):
-            index, numbers = pick(step)
-            pairs = zip(clips.videos[index], numbers.tolist(), strict=True)
-            return [torch.stack([version(video, number) for video, number in pairs]), clips.labels[index]]
-
         torch.manual_seed(cfg.seed)
-        return _fit("simple_3dcnn", cfg, artifacts, Simple3DCNN(), _pixel_loss, batch, cfg.cnn_recipe, _labelled(cfg))
+        batch, recipe = labelled_batches(cfg), cfg.cnn_recipe
+        return _fit("simple_3dcnn", cfg, artifacts, Simple3DCNN(), _pixel_loss, batch, recipe, _labelled(cfg))
 
     return train_or_load("simple_3dcnn", artifacts, train, torch.float16)
+
+
+def i3d(cfg, artifacts, inflate=True):
+    """I3D of notebook 07, on the same labelled pixels as the 3D CNN: (model, card).
+
+    A network of single frames, which is not kept, learns from clips without labels what a frame tells, and is inflated;
+    the card's "frames" says how it fared. Without `inflate` all that is left out, and I3D starts from chance.
+    """
+    name = "i3d" if inflate else "i3d_from_scratch"
+
+    def train():
+        began, facts, data = time.time(), {}, _labelled(cfg)
+        torch.manual_seed(cfg.seed)
+        model = I3D(**cfg.i3d)
+        if inflate:
+            flat, data = FrameInception(**cfg.i3d), f"frames of clips without labels, then {data}"
+            seen = f"{cfg.frame_recipe['steps'] * cfg.frame_clips:,} clips of world {SEEDS['train']}, without labels"
+            batch, recipe = frame_batches(cfg), cfg.frame_recipe
+            flat, facts["frames"] = _fit("i3d_frames", cfg, artifacts, flat, frame_loss, batch, recipe, seen)
+            torch.manual_seed(cfg.seed)
+            model = I3D.inflated(flat).with_head(len(FAMILIES))
+        batch, recipe = labelled_batches(cfg), cfg.i3d_recipe
+        model, card = _fit(name, cfg, artifacts, model, _pixel_loss, batch, recipe, data, began=began)
+        return model, card | facts
+
+    return train_or_load(name, artifacts, train, torch.float16)
+
+
+def frame_batches(cfg):
+    """batch_fn for `fit`: every fourth frame of clips without labels, each seen once, and what is in it."""
+    world = TrajectoryDataset(WORLD, seed=SEEDS["train"])
+
+    def batch(step):
+        videos = world.batch(range(step * cfg.frame_clips, (step + 1) * cfg.frame_clips)).videos
+        frames = to_float(rearrange(videos[:, :, step % 4 :: 4], "b c t h w -> (b t) c h w"))
+        return [frames, seen_in_frame(frames)]
+
+    return batch
+
+
+def labelled_batches(cfg):
+    """batch_fn for `fit`: the labelled clips in their versions, uint8, and their labels."""
+    clips = TrajectoryDataset(cfg.labelled_clips, seed=SEEDS["train"]).batch()
+    numbers = version_numbers(cfg.labelled_clips, cfg.versions, cfg.seed).flatten()
+    index = torch.arange(len(clips)).repeat_interleave(cfg.versions)
+    pick = shuffled_batches((index, numbers), cfg.cnn_batch, cfg.seed)
+
+    def batch(step):
+        index, numbers = pick(step)
+        pairs = zip(clips.videos[index], numbers.tolist(), strict=True)
+        return [torch.stack([version(video, number) for video, number in pairs]), clips.labels[index]]
+
+    return batch
 
 
 def token_classifier(cfg, artifacts):
