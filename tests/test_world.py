@@ -177,7 +177,7 @@ def test_the_whole_dot_is_inside_every_frame_of_20000_clips():
 
 
 STRENGTHS = {"trail": 0.6, "texture": 0.3, "distractors": 2, "occluder": 8, "noise": 0.05, "blur": 1.0,
-             "brightness": -0.2, "shake": 1.0}  # fmt: skip
+             "brightness": -0.2, "shake": 1.0, "contrast": 0.4, "drops": 0.4}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", STRENGTHS)
@@ -190,6 +190,32 @@ def test_each_damage_changes_the_clip(name):
 
 def test_every_damage_has_a_test():
     assert list(STRENGTHS) == [field.name for field in dataclasses.fields(Damage)]
+
+
+def test_a_damage_that_is_added_leaves_the_others_their_pixels():
+    """Written down before contrast and lost frames came: new damages draw their numbers after all others."""
+    old = {name: strength for name, strength in STRENGTHS.items() if name not in ("contrast", "drops")}
+    video = TrajectoryDataset(1, seed=5, damage=Damage(**old))[0].video
+    assert abs(int(video.sum(dtype=np.int64)) - 30_122_216) <= 100  # a pixel may round another way on another machine
+
+
+def test_less_contrast_draws_every_value_to_grey():
+    clean, flat = (TrajectoryDataset(1, damage=d)[0].video.astype(float) for d in (None, Damage(contrast=0.75)))
+    np.testing.assert_allclose(flat, 127.5 + 0.25 * (clean - 127.5), atol=0.51)
+
+
+def test_a_lost_frame_is_the_one_before_it_and_more_are_lost_beside_those():
+    def repeated(share):
+        video = TrajectoryDataset(1, seed=4, damage=Damage(drops=share, noise=0.1))[0].video
+        return {i for i in range(1, 16) if np.array_equal(video[:, i], video[:, i - 1])}
+
+    clean = TrajectoryDataset(1, seed=4, damage=Damage(noise=0.1))[0].video
+    few, many = repeated(0.2), repeated(0.6)
+    assert few < many
+    assert repeated(1.0) == set(range(1, 16))
+    video = TrajectoryDataset(1, seed=4, damage=Damage(drops=0.2, noise=0.1))[0].video
+    kept = [i for i in range(16) if i not in few]
+    np.testing.assert_array_equal(video[:, kept], clean[:, kept])
 
 
 def test_no_damage_is_the_clean_clip():
@@ -321,6 +347,7 @@ BAD = {
     "indices run from 0 to 3": lambda: TrajectoryDataset(4)[4],
     "noise is -1; a strength is 0": lambda: Damage(noise=-1),
     "can be at most 8": lambda: Damage(distractors=9),
+    "drops is 1.5; a share is at most 1": lambda: Damage(drops=1.5),
     r"centre \(4, 3\) and radius \(4,\) came; expected": lambda: render(np.zeros((4, 3)), np.ones(4), (1, 0, 0)),
     "has NaN": lambda: render(np.full((4, 2), np.nan), np.ones(4), (1, 0, 0)),
     "a radius above 0": lambda: render(np.zeros((4, 2)), np.zeros(4), (1, 0, 0)),
