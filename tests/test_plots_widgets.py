@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 
 from trajlib import FAMILIES, plots, trajectories
-from trajlib.dataset import TrajectoryDataset
-from trajlib.widgets import Scene, Studio, TrajectoryStudio
+from trajlib.damage_study import Reader
+from trajlib.dataset import SEEDS, TrajectoryDataset
+from trajlib.render import Damage
+from trajlib.widgets import DamageStudio, Scene, Studio, TrajectoryStudio, Trial
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,7 @@ def test_every_figure_is_a_small_png_of_the_page(clips):
         plots.distributions({"radius": [c.radius.mean() for c in clips]}, labels),
         plots.accuracies({"a": 0.3}, {"a": (0.2, 0.4)}, 0.25, within=(0.2, 0.3)),
         plots.studio_picture(clips[3]),
+        plots.damage_picture(videos[2], {"a": np.array([0.1, 0.2, 0.3, 0.4]), "b": np.full(4, np.nan)}, 2),
         plots.decoding({"condition": videos[0], "truth": videos[1]}, {"condition": np.full((8, 4, 4), "hidden")}),
     ]
     for figure in figures:
@@ -100,6 +103,67 @@ def test_sliders_without_a_meaning_are_off():
     studio = TrajectoryStudio(Scene(family="parabolic"))
     off = {name for name, control in studio.controls.items() if control.disabled}
     assert off == {"turns", "advance"}
+
+
+def weighed(seen):
+    """One number for each clip or its tokens (b, ...), in which every place counts differently: (b, 1)."""
+    flat = seen.double().flatten(1)
+    return flat @ torch.linspace(1, 2, flat.shape[1]).double()[:, None]
+
+
+class Encoder:
+    """A stand-in for the tokenizer: one token a clip."""
+
+    def encode(self, videos):
+        return (1000 * weighed(videos)).long()
+
+
+def shares_of(seen):
+    """Probabilities (b, 4) that move with whatever is seen."""
+    return torch.cat([weighed(seen) + k for k in range(4)], 1).sin().softmax(1).numpy()
+
+
+@pytest.fixture
+def damage_studio():
+    nothing = Reader(False, lambda videos: np.full((len(videos), 4), np.nan))
+    readers = {"pixels": Reader(False, shares_of), "tokens": Reader(True, shares_of), "equations": nothing}
+    return DamageStudio(Trial(Encoder(), readers))
+
+
+def test_the_damage_studio_has_a_slider_for_each_damage_and_answers_it(damage_studio):
+    studio = damage_studio
+    assert {*studio.controls} - {"family", "clip"} == {*vars(Damage())}
+    clean, said = studio.image.value, studio.trial.said(studio.trial.video())
+    for name in vars(Damage()):
+        slider = studio.controls[name]
+        slider.value = slider.max
+        assert studio.image.value != clean, f"{name} changes nothing"
+        assert studio.error is None
+        now = studio.trial.said(studio.trial.video())
+        assert all((now[reader] != said[reader]).any() for reader in ("pixels", "tokens")), name
+        studio.clean.click()
+        assert studio.image.value == clean
+        assert studio.trial.damage == Damage()
+
+
+def test_the_damage_studio_goes_to_other_clips_and_says_who_is_right(damage_studio):
+    studio = damage_studio
+    before = studio.image.value
+    studio.next.click()
+    assert studio.controls["clip"].value == 1
+    assert studio.image.value != before
+    for family in FAMILIES:
+        studio.controls["family"].value = family
+        said = studio.trial.said(studio.trial.video())
+        right = [name for name, shares in said.items() if FAMILIES[np.nan_to_num(shares).argmax()] == family]
+        assert studio.note.value == f"right: {', '.join(r for r in right if r != 'equations') or 'nobody'}"
+
+
+def test_the_damage_studio_damages_as_the_dataset_does(damage_studio):
+    damage_studio.set(family="circular", clip=3, noise=0.2, distractors=4)
+    damage = Damage(noise=0.2, distractors=4)
+    truth = TrajectoryDataset(4, seed=SEEDS["validation"], families=("circular",), damage=damage)[3].video
+    np.testing.assert_array_equal(damage_studio.trial.video(), truth)
 
 
 def test_an_error_is_shown_and_kept_and_goes_away():

@@ -34,6 +34,7 @@ examples:
   python -m trajlib ablate                               every arm, two seeds: some 25 minutes on two cores
   python -m trajlib ablate --only base attend_time       two arms
   python -m trajlib ablate --commit                      the parts of COMMIT, for the transformer
+  python -m trajlib ablate --damage                      damaged clips, for the readers of notebook 07
   python -m trajlib ablate --profile smoke               tiny: does it work?
 
 exit code: 0 all well, 1 an arm failed that should not, 2 the command cannot be run as given
@@ -84,9 +85,11 @@ def _add_ablate(commands) -> None:
     cmd.add_argument("--profile", default="full", metavar="full|smoke", help="sizes of everything (default: full)")
     cmd.add_argument("--only", action="extend", nargs="+", default=[], metavar="ARM", help="names of arms to run")
     cmd.add_argument("--out", type=Path, metavar="FILE", help="the CSV (default: runs/ablations-PROFILE.csv)")
-    cmd.add_argument("--artifacts", default="shipped", metavar="shipped|DIR", help="whose tokenizer --commit takes")
+    cmd.add_argument("--artifacts", default="shipped", metavar="shipped|DIR", help="whose models those two take")
     cmd.add_argument("--workers", type=int, default=2, metavar="N", help="processes of one thread each (default: 2)")
-    cmd.add_argument("--commit", action="store_true", help="the parts of COMMIT, in place of the tokenizer's")
+    other = cmd.add_mutually_exclusive_group()
+    other.add_argument("--commit", action="store_true", help="the parts of COMMIT, in place of the tokenizer's")
+    other.add_argument("--damage", action="store_true", help="who still reads damaged clips, in its place")
     cmd.add_argument("--steps", type=int, metavar="N", help="training steps of each run (default: the profile's)")
     cmd.set_defaults(command=_ablate)
 
@@ -103,18 +106,20 @@ def _ablate(args: argparse.Namespace) -> int:
         cfg = config.profile(args.profile)
         steps = {"steps": args.steps} if args.steps else {}
         cfg = dataclasses.replace(cfg, ablation=cfg.ablation | steps, commit_study=cfg.commit_study | steps)
-        out = args.out or Path("runs") / f"{'commit' if args.commit else 'ablations'}-{cfg.name}.csv"
-        if args.commit:
-            from trajlib import commit_study
+        name = "commit" if args.commit else "damage" if args.damage else "ablations"
+        out = args.out or Path("runs") / f"{name}-{cfg.name}.csv"
+        if args.commit or args.damage:
+            from trajlib import commit_study, damage_study
 
-            rows = commit_study.run(cfg, args.artifacts, out, args.workers, say=_say)
+            module = commit_study if args.commit else damage_study
+            rows = module.run(cfg, args.artifacts, out, args.workers, say=_say)
         else:
             rows = ablations.run(cfg, out, tuple(args.only), args.workers, say=_say)
     except ValueError as error:
         print(f"python -m trajlib ablate: {error}", file=sys.stderr)
         return 2
     print(f"wrote {out}: {len(rows)} rows")
-    return 0 if args.commit or all(ablations.finished(row) for row in rows) else 1
+    return 0 if args.commit or args.damage or all(ablations.finished(row) for row in rows) else 1
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ ABLATION = {"steps": 140, "batch": 8, "seeds": (0, 1), "validation_clips": 128, 
 ABLATION |= {"tokenizer": {}, "recipe": TOKENIZER | {"steps": 5600}}  # the base: FSQ of 1,000 codes, no hush
 COMMIT_STUDY = {"steps": 400, "clips": 4400, "test_clips": 200, "seeds": (0, 1)}
 COMMIT_STUDY |= {"transformer": {"dim": 96, "depth": 4, "heads": 3}}
+DAMAGE_STUDY = {"test_clips": 400}
 TINY_LAYERS = (("residual"), ("compress_space", 32), ("residual"), ("compress_space", 48), ("residual"))
 
 
@@ -55,6 +56,7 @@ class Profile:
     ablation: dict[str, Any] = None  # budget of every arm of `trajlib.ablations`
     transformer: dict[str, Any] = None
     commit_study: dict[str, Any] = None  # budget of every arm of `trajlib.commit_study`
+    damage_study: dict[str, Any] = None  # budget of `trajlib.damage_study`
     generation_share: float = 0.3  # of the transformer's examples come without a condition
     transformer_clips: int = 12000  # clips whose tokens the transformer is trained on
     transformer_batch: int = 32
@@ -88,6 +90,7 @@ PROFILES = {
         ablation=ABLATION,
         transformer={},
         commit_study=COMMIT_STUDY,
+        damage_study=DAMAGE_STUDY,
         transformer_recipe=TRANSFORMER,
         autoregressive={},
         autoregressive_recipe=AUTOREGRESSIVE,
@@ -130,6 +133,7 @@ PROFILES = {
         | {"tokenizer": {"dim": 16, "layers": TINY_LAYERS}},
         transformer={"dim": 32, "depth": 2, "heads": 2},
         commit_study={"steps": 2, "clips": 16, "test_clips": 2, "seeds": (0,), "transformer": {"dim": 16, "depth": 1}},
+        damage_study={"test_clips": 4},
         transformer_clips=32,
         transformer_batch=8,
         transformer_recipe=TRANSFORMER | {"steps": 16, "lines": 2},

@@ -16,6 +16,7 @@ them residuals in pixels: linear least squares, with one search for w. No model 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
 
 from trajlib import FAMILIES
 from trajlib.render import SIZE
@@ -137,6 +138,20 @@ def fit_families(path, radius, noise=0.02, times=None):
 def best_family(path, radius, noise=0.02, times=None):
     """(n,) index into FAMILIES of the family of the lowest score."""
     return np.argmin([fit.score for fit in fit_families(path, radius, noise, times).values()], 0)
+
+
+def weights(path, radius, noise=0.02, times=None):
+    """(n, 4) how the families share the belief, exp(-score / 2) over their sum; NaN where a frame shows no dot.
+
+    The score is Schwarz's criterion (BIC), so these are a posterior's first terms. The likeliest is `best_family`'s.
+    """
+    path, radius = np.asarray(path, float), np.asarray(radius, float)
+    whole = np.isfinite(path).all((1, 2)) & np.isfinite(radius).all(1) & (radius > 0).all(1)
+    shares = np.full((len(path), len(FAMILIES)), np.nan)
+    if whole.any():
+        fits = fit_families(path[whole], radius[whole], noise, times).values()
+        shares[whole] = softmax(np.stack([-fit.score / 2 for fit in fits], 1), axis=1)
+    return shares
 
 
 def back_project(path, radius, camera, dot_radius):

@@ -372,6 +372,29 @@ def studio_picture(clip):
     return fig
 
 
+@styled
+def damage_picture(video, said, label):
+    """Every other frame of a film; below, what each reader {name: (4,) probabilities, NaN: none found} makes of it.
+
+    The true family, `label`, has a black frame and an arrow.
+    """
+    fig = Picture(figsize=(WIDTH, 2.9))
+    _draw_strip(fig.add_axes((0.02, 0.66, 0.96, 0.33)), as_pictures(video)[0], 2)
+    names = [f"true → {name}" if k == label else name for k, name in enumerate(FAMILIES)]
+    edges = ["black" if k == label else "none" for k in range(len(FAMILIES))]
+    width = 0.84 / len(said)
+    for i, (name, shares) in enumerate(said.items()):
+        ax = fig.add_axes((0.15 + i * width, 0.15, width - 0.03, 0.33))
+        ax.barh(range(4), 100 * np.nan_to_num(shares), color=list(COLOURS.values()), edgecolor=edges, linewidth=1.5)
+        if np.isnan(shares).any():
+            ax.text(50, 1.5, "finds no dot", ha="center", va="center")
+        ax.set(xlim=(0, 101), ylim=(3.6, -0.6), title=name, yticks=range(4), yticklabels=names if i == 0 else [])
+        ax.set(xticks=[0, 50, 100])
+        ax.tick_params(axis="y", length=0)
+    fig.text(0.57, 0.01, "probability of each family, %", ha="center", fontsize=9)
+    return fig
+
+
 def _draw_scene(ax, clip):
     """Curve and camera from above and aside, turned by hand: matplotlib's 3D axes take far longer to draw."""
     camera, colour = clip.params.camera, COLOURS[clip.family]

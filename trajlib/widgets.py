@@ -22,8 +22,8 @@ from scipy.spatial.transform import Rotation
 
 from trajlib import FAMILIES, plots, tasks, trajectories
 from trajlib.codes import Codec, Morph, Surgery, speaks
-from trajlib.dataset import Clip, clearly_seen, develop, draw_nuisances, film, to_float
-from trajlib.render import FRAMES
+from trajlib.dataset import SEEDS, Clip, TrajectoryDataset, clearly_seen, develop, draw_nuisances, film, to_float
+from trajlib.render import FRAMES, SPOTS, Damage
 from trajlib.sampling import CORRECTIONS, GUIDANCE, decode_steps
 from trajlib.tasks import TASKS
 
@@ -172,6 +172,87 @@ class TrajectoryStudio(Studio):
 
     def _next(self, button):
         self.controls["seed"].value += 1
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the damage studio's sliders say: a validation clip, and what spoils it.
+
+    `readers` {name: `damage_study.Reader`} whose scores are probabilities; `tokenizer` writes tokens for those who ask.
+    """
+
+    tokenizer: torch.nn.Module
+    readers: dict
+    family: str = "helical"
+    clip: int = 0
+    damage: Damage = Damage()  # noqa: RUF009 (frozen, too)
+
+    def video(self):
+        """The damaged clip (3, 16, 64, 64) uint8: of every family its own clip 0, 1, 2, ..."""
+        world = TrajectoryDataset(self.clip + 1, SEEDS["validation"], (self.family,), self.damage)
+        return world[self.clip].video
+
+    def said(self, video):
+        """Each reader's probabilities of the families: {name: (4,)}, NaN where it finds no dot."""
+        videos = torch.from_numpy(video)[None]
+        tokens = self.tokenizer.encode(to_float(videos))
+        return {name: reader.scores(tokens if reader.tokens else videos)[0] for name, reader in self.readers.items()}
+
+    def look(self):
+        """The figure, and one line of HTML: who is right."""
+        video, label = self.video(), FAMILIES.index(self.family)
+        said = self.said(video)
+        right = [name for name, shares in said.items() if np.isfinite(shares).all() and shares.argmax() == label]
+        note = f"right: {html.escape(', '.join(right) or 'nobody')}"
+        return plots.damage_picture(video, said, label), note
+
+    def picture(self):
+        """The figure that the studio shows."""
+        return self.look()[0]
+
+
+SPOILS = {  # field of Damage: label, least, most, step
+    "noise": ("noise", 0.0, 0.4, 0.01),
+    "blur": ("blur, px", 0.0, 4.0, 0.1),
+    "brightness": ("brightness", -0.6, 0.6, 0.02),
+    "contrast": ("contrast lost", 0.0, 0.95, 0.01),
+    "occluder": ("bar, px", 0.0, 32.0, 1.0),
+    "texture": ("texture", 0.0, 0.8, 0.01),
+    "distractors": ("still dots", 0, SPOTS, 1),
+    "shake": ("shake, px", 0.0, 4.0, 0.1),
+    "drops": ("lost frames", 0.0, 0.9, 0.02),
+    "trail": ("trail", 0.0, 0.9, 0.02),
+}
+
+
+class DamageStudio(Studio):
+    """Sliders that spoil a clip; three readers' probabilities move. `trial` is the plain object behind it."""
+
+    def __init__(self, trial):
+        self.trial = trial
+        controls = {"family": W.Dropdown(options=FAMILIES, value=trial.family, description="class")}
+        controls["clip"] = W.BoundedIntText(trial.clip, min=0, max=9999, description="clip")
+        for name, (label, low, high, step) in SPOILS.items():
+            kind = W.IntSlider if isinstance(step, int) else W.FloatSlider
+            now = getattr(trial.damage, name)
+            controls[name] = kind(now, min=low, max=high, step=step, description=label)
+        super().__init__(controls, self._picture)
+        self.next = W.Button(description="next clip", tooltip="another clip of this class, with the same damage")
+        self.next.on_click(self._next)
+        self.clean = W.Button(description="no damage", tooltip="all sliders to where they do nothing")
+        self.clean.on_click(self._clean)
+        self.children = (*self.children[:1], W.HBox([self.next, self.clean]), *self.children[1:])
+
+    def _picture(self, family, clip, **strengths):
+        self.trial = replace(self.trial, family=family, clip=clip, damage=Damage(**strengths))
+        figure, note = self.trial.look()
+        return plots.png(figure), note
+
+    def _next(self, button):
+        self.controls["clip"].value += 1
+
+    def _clean(self, button):
+        self.set(**vars(Damage()))
 
 
 # ---- canvases: films in step, tokens, the codebook ----
