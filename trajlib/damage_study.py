@@ -52,9 +52,9 @@ KINDS = {
     "lost frames": Kind("drops", (0.1, 0.25, 0.5, 0.75), "share"),
 }
 COLUMNS = ("kind", "strength", "reader", "hits", "kept", "n", "low", "high", "date", "code", "torch")
-TRAINED = {"simple_3dcnn_damaged": "3D CNN, taught damage", "token_classifier_damaged": "token network, taught damage"}
-READERS = ("3D CNN", "token network", *TRAINED.values(), "tracker in tokens, equations", "centre of ink, equations",
-           "what moved, equations", "long exposure, linear")  # fmt: skip
+TRAINED = {"simple_3dcnn_damaged": "3D CNN, taught damage", "token_classifier_damaged": "transformer, taught damage"}
+READERS = ("3D CNN on pixels", "transformer on tokens", *TRAINED.values(), "tracker, equations",
+           "centre of ink, equations", "what moved, equations", "long exposure, linear")  # fmt: skip
 
 
 def damage(kind, strength):
@@ -140,9 +140,9 @@ def readers(cfg, artifacts, own=None):
     codec = pretrained.load("tokenizer", artifacts)[0]
     noise = off(follow, torch.cat([codec.encode(to_float(part)) for part in held.videos.split(32)]), held.paths)
     found = {
-        "3D CNN": Reader(False, partial(by_network, pretrained.load("simple_3dcnn", artifacts)[0])),
-        "token network": Reader(True, partial(by_network, pretrained.load("token_classifier", artifacts)[0])),
-        "tracker in tokens, equations": Reader(True, partial(by_equations, follow, noise)),
+        "3D CNN on pixels": Reader(False, partial(by_network, pretrained.load("simple_3dcnn", artifacts)[0])),
+        "transformer on tokens": Reader(True, partial(by_network, pretrained.load("token_classifier", artifacts)[0])),
+        "tracker, equations": Reader(True, partial(by_equations, follow, noise)),
         "long exposure, linear": Reader(False, partial(by_exposure, linear)),
     }
     for name, way in {"centre of ink, equations": inked, "what moved, equations": moved}.items():
