@@ -35,6 +35,7 @@ examples:
   python -m trajlib ablate --only base attend_time       two arms
   python -m trajlib ablate --commit                      the parts of COMMIT, for the transformer
   python -m trajlib ablate --damage                      damaged clips, for the readers of notebook 07
+  python -m trajlib ablate --contest                     tokens or pixels: readers, numbers of labels, seeds; hours
   python -m trajlib ablate --profile smoke               tiny: does it work?
 
 exit code: 0 all well, 1 an arm failed that should not, 2 the command cannot be run as given
@@ -85,11 +86,12 @@ def _add_ablate(commands) -> None:
     cmd.add_argument("--profile", default="full", metavar="full|smoke", help="sizes of everything (default: full)")
     cmd.add_argument("--only", action="extend", nargs="+", default=[], metavar="ARM", help="names of arms to run")
     cmd.add_argument("--out", type=Path, metavar="FILE", help="the CSV (default: runs/ablations-PROFILE.csv)")
-    cmd.add_argument("--artifacts", default="shipped", metavar="shipped|DIR", help="whose models those two take")
+    cmd.add_argument("--artifacts", default="shipped", metavar="shipped|DIR", help="whose models the last three take")
     cmd.add_argument("--workers", type=int, default=2, metavar="N", help="processes of one thread each (default: 2)")
     other = cmd.add_mutually_exclusive_group()
     other.add_argument("--commit", action="store_true", help="the parts of COMMIT, in place of the tokenizer's")
     other.add_argument("--damage", action="store_true", help="who still reads damaged clips, in its place")
+    other.add_argument("--contest", action="store_true", help="readers of tokens and of pixels, in its place")
     cmd.add_argument("--steps", type=int, metavar="N", help="training steps of each run (default: the profile's)")
     cmd.set_defaults(command=_ablate)
 
@@ -106,9 +108,15 @@ def _ablate(args: argparse.Namespace) -> int:
         cfg = config.profile(args.profile)
         steps = {"steps": args.steps} if args.steps else {}
         cfg = dataclasses.replace(cfg, ablation=cfg.ablation | steps, commit_study=cfg.commit_study | steps)
-        name = "commit" if args.commit else "damage" if args.damage else "ablations"
-        out = args.out or Path("runs") / f"{name}-{cfg.name}.csv"
-        if args.commit or args.damage:
+        kind = next((kind for kind in ("commit", "damage", "contest") if getattr(args, kind)), "ablations")
+        out = args.out or Path("runs") / f"{kind}-{cfg.name}.csv"
+        if kind == "contest":
+            from trajlib import contest
+
+            if args.steps:
+                raise ablations.StudyError("--steps is not for --contest: config.py has those of each kind.")
+            rows = contest.run(cfg, args.artifacts, out, tuple(args.only), args.workers, say=_say)
+        elif kind != "ablations":
             from trajlib import commit_study, damage_study
 
             module = commit_study if args.commit else damage_study
@@ -119,7 +127,7 @@ def _ablate(args: argparse.Namespace) -> int:
         print(f"python -m trajlib ablate: {error}", file=sys.stderr)
         return 2
     print(f"wrote {out}: {len(rows)} rows")
-    return 0 if args.commit or args.damage or all(ablations.finished(row) for row in rows) else 1
+    return 0 if kind != "ablations" or all(ablations.finished(row) for row in rows) else 1
 
 
 def _run(args: argparse.Namespace) -> int:

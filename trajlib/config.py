@@ -18,6 +18,18 @@ ABLATION |= {"tokenizer": {}, "recipe": TOKENIZER | {"steps": 5600}}  # the base
 COMMIT_STUDY = {"steps": 400, "clips": 4400, "test_clips": 200, "seeds": (0, 1)}
 COMMIT_STUDY |= {"transformer": {"dim": 96, "depth": 4, "heads": 3}}
 DAMAGE_STUDY = {"test_clips": 400}
+# steps and batch for each kind of network: pixels see 3,200 clips a run, which takes a minute or two on two cores
+CONTEST = {"clips": 6400, "sizes": (40, 160, 400, 1600, 6400), "seeds": (0, 1, 2, 3, 4), "versions": 4, "looks": 8}
+CONTEST |= {"validation_clips": 200, "test_clips": 2000, "taught": {"steps": 800, "batch": 16}}
+CONTEST |= {"steps": {"pixels": 200, "tokens": 2000, "trunk": 200}, "batch": {"pixels": 16, "tokens": 64, "trunk": 16}}
+CONTEST |= {
+    "recipes": {
+        "plain": {"lr": 1e-3, "weight_decay": 0.0, "ema": 0.0, "bf16": False},
+        "pixels": {"lr": 1e-3, "weight_decay": 0.05, "ema": 0.98, "bf16": False},
+        "tokens": {"lr": 2e-3, "weight_decay": 0.05, "ema": 0.99, "bf16": False},
+        "trunk": {"lr": 5e-4, "weight_decay": 0.05, "ema": 0.98, "bf16": False},
+    }
+}
 TINY_LAYERS = (("residual"), ("compress_space", 32), ("residual"), ("compress_space", 48), ("residual"))
 
 
@@ -78,6 +90,7 @@ class Profile:
     token_tracker: dict[str, Any] = None
     tracker_batch: int = 64
     tracker_recipe: dict[str, Any] = None
+    contest: dict[str, Any] = None  # budget of every contender of `trajlib.contest`
     label_seeds: int = 5  # 07: draws of the labelled clips, for each number of them
 
 
@@ -102,6 +115,7 @@ PROFILES = {
         token_classifier_recipe=TOKEN_CLASSIFIER,
         token_tracker={"dim": 64, "dropout": 0.0},
         tracker_recipe=TOKEN_TRACKER,
+        contest=CONTEST,
     ),
     "smoke": Profile(
         "smoke",
@@ -154,6 +168,10 @@ PROFILES = {
         token_tracker={"dim": 32, "depth": 1, "heads": 2, "dropout": 0.0},
         tracker_batch=8,
         tracker_recipe=TOKEN_TRACKER | {"steps": 8, "lines": 2},
+        contest=CONTEST
+        | {"clips": 16, "sizes": (8, 16), "seeds": (0,), "versions": 2, "looks": 2, "validation_clips": 4}
+        | {"test_clips": 12, "taught": {"steps": 2, "batch": 2}, "steps": dict.fromkeys(CONTEST["steps"], 2)}
+        | {"batch": dict.fromkeys(CONTEST["batch"], 2)},
         label_seeds=2,
     ),
 }

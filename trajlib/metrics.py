@@ -132,3 +132,18 @@ def shape_moments(pictures, order=5):
     powers = [(i, j) for i in range(order + 1) for j in range(order + 1 - i) if i + j >= 2]
     found = [np.abs((mass * u**i * v**j).sum((1, 2))) for i, j in powers]
     return np.stack([*found, unit[:, 0, 0], pictures.sum((1, 2)), pictures.max((1, 2))], 1)
+
+
+def path_shape(paths):
+    """How a path bends, turns and changes its speed, wherever it lies and however it is turned: (n, 16, 2) -> (n, 39).
+
+    The lengths of its Legendre coefficients, its turns in order of size, the logarithm of its speed, and four sums.
+    """
+    bend = np.polynomial.legendre.legvander(np.linspace(-1, 1, paths.shape[1]), 6)  # (16, 7): constant, line, parabola
+    parts = np.linalg.norm(np.einsum("nti,kt->nki", paths, np.linalg.pinv(bend)), axis=-1)[:, 1:]  # (n, 6)
+    step = np.diff(paths, axis=1)  # (n, 15, 2)
+    speed = np.linalg.norm(step, axis=-1)
+    cross = step[:, :-1, 0] * step[:, 1:, 1] - step[:, :-1, 1] * step[:, 1:, 0]
+    turn = np.arctan2(cross, (step[:, :-1] * step[:, 1:]).sum(-1))  # (n, 14) radians
+    whole = np.stack([np.abs(turn.sum(1)), np.abs(turn).sum(1), turn.std(1), speed.std(1) / speed.mean(1)], 1)
+    return np.concatenate([parts, np.sort(turn, 1), np.log(speed + 0.1), whole], 1)

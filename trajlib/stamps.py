@@ -25,7 +25,8 @@ NOT_IN_OUTPUTS = {
 }  # no notebook imports them for its output
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_NOTE = "(controls: run this cell in JupyterLab to use them)"
-STUDIES = {"commit_study.study(": "commit.csv", "ablations.study(": "ablations.csv"}  # what a notebook calls: its file
+STUDIES = {"commit_study.study(": "commit.csv", "ablations.study(": "ablations.csv"}
+STUDIES |= {"damage_study.study(": "damage.csv", "contest.study(": "contest.csv"}  # what a notebook calls: its file
 
 
 def digest(parts: list[str]) -> str:

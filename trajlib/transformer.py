@@ -68,20 +68,27 @@ class MaskedTransformer(nn.Module):
         """Begin with the tokens' frequencies as the guess: a bias learnt from zero takes thousands of steps."""
         self.bias.copy_(frequencies(tokens, self.codebook_size))
 
+    def features(self, tokens, labels, tasks=None):
+        """What the words are guessed from: tokens (b, n), labels and tasks as in `forward` -> (b, n, dim)."""
+        return self._read(tokens, labels, tasks, self.words())
+
     def forward(self, tokens, labels, tasks=None, only=None):
         """Tokens (b, n) with mask_token where hidden, labels and tasks (b,) -> logits (b, n, codebook_size).
 
         Without `tasks`, class-conditional generation. The output weights are the input vectors, transposed. `only`:
         the places (k,) whose logits are wanted, (b, k, codebook_size).
         """
+        words = self.words()  # (codebook_size + 1, dim)
+        x = self._read(tokens, labels, tasks, words)
+        return (x if only is None else x[:, only]) @ words[:-1].T + self.bias
+
+    def _read(self, tokens, labels, tasks, words):
         tasks = torch.full_like(labels, NUMBERS["CG"]) if tasks is None else tasks
         t, h, w = self.places
         places = rearrange(t[:, None, None] + h[:, None] + w, "t h w d -> (t h w) d")
-        words = self.words()  # (codebook_size + 1, dim)
         prefix = torch.stack([self.tasks(tasks), self.labels(labels)], 1)  # (b, 2, dim)
         x = torch.cat([prefix, F.embedding(tokens, words) + places], 1)  # (b, 2 + n, dim)
-        x = self.trunk(x)[:, 2:]
-        return (x if only is None else x[:, only]) @ words[:-1].T + self.bias
+        return self.trunk(x)[:, 2:]
 
 
 def frequencies(tokens, codebook_size):

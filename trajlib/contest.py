@@ -1,0 +1,284 @@
+"""Tokens or pixels: every reader learns the family from the same few or many labelled clips, with several seeds.
+
+`python -m trajlib ablate --contest` runs it; a study that was stopped is taken up, and may be extended. What is the
+same for all: the labelled clips of a seed, drawn from the first 6,400 of the train world (of 6,400 labels all seeds
+have the same; they differ in the network's start and order); the test clips, looked at once; as many labelled clips
+of the validation world as there are labels, 200 at most, by which a network's best look or a linear reader's strength
+is chosen. Networks of a kind see as many clips, in versions: any of 96 for pixels, of four for tokens.
+
+What is not the same, since it is the question: what was learnt without labels. The tokenizer saw the train world's
+clips, and so have the tracker, the masked transformer, and the two pixel networks with help. A tokenizer that saw the
+160 clips alone would be the control for that; each takes an hour, so it is left out. Costs are of a reader, without
+the tokenizer, which is the same for all of them: 07 measures it. CPU seconds of training include the making of its
+clips and the looks at validation clips, not what was learnt without labels.
+"""
+
+import contextlib
+import copy
+import csv
+import functools
+import io
+import json
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from trajlib import FAMILIES, pretrained, recipes, stamps
+from trajlib.ablations import LIBRARIES, StudyError, provenance
+from trajlib.classifiers import classification_loss
+from trajlib.contenders import ARMS, CHUNK, CODES, TAUGHT, Shelf, encode, families, maker, model, models_of, see, teach
+from trajlib.dataset import VERSIONS
+from trajlib.training import fit
+
+FILE = "contest.csv"
+COLUMNS = (
+    "arm", "labels", "seed", "accuracy", "tested", "hits", "parameters", "multiply_adds", "seconds", "milliseconds",
+    "steps", "clips", "study", "code", "date", *LIBRARIES,
+)  # fmt: skip
+WHOLE = ("labels", "seed", "tested", "parameters", "multiply_adds", "steps", "clips")
+FIGURES = ("accuracy", "seconds", "milliseconds")  # share of test clips, CPU s of training, CPU ms a clip of reading
+
+
+def pack(hits):
+    """Which clips are right, (n,) bool, as hex of packed bits."""
+    return np.packbits(np.asarray(hits, bool)).tobytes().hex()
+
+
+def unpack(text, n):
+    """The reverse of `pack`."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=n).astype(bool)
+
+
+def labelled(cfg, labels, seed):
+    """The clips of the train world that a seed has labels for, numbers (labels,); those of fewer are among them."""
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randperm(cfg.contest["clips"], generator=rng)[:labels]
+
+
+def looked_at(cfg, labels):
+    """How many clips of the validation world one who has so many labels may look at."""
+    return min(labels, cfg.contest["validation_clips"])
+
+
+# ---- networks ----
+
+
+@torch.no_grad()
+def predict(net, shelf, kind, split, n):
+    """Classes (n,) of a split's first clips, and the CPU seconds that reading them took."""
+    device, found, seconds = next(net.parameters()).device, [], 0.0
+    for index in torch.arange(n).split(50):
+        inputs = see(shelf, kind, split, index, torch.zeros_like(index)).to(device)
+        began = time.process_time()
+        found.append(net(inputs).argmax(-1).cpu())
+        seconds += time.process_time() - began
+    return torch.cat(found), seconds
+
+
+def multiply_adds(function, *inputs):
+    """Multiplications, each with its addition, in torch's products and convolutions."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        function(*inputs)
+    return counter.get_total_flops() // 2
+
+
+def by_network(arm, shelf, chosen, seed):
+    """Train a network on the chosen clips: {column: value}, and which test clips it gets right."""
+    budget, kind = shelf.cfg.contest, arm.sees
+    steps, size, held = budget["steps"][arm.kind], budget["batch"][arm.kind], looked_at(shelf.cfg, len(chosen))
+    rng = torch.Generator().manual_seed(seed)
+    passes = [torch.randperm(len(chosen), generator=rng) for _ in range(-(-steps * size // len(chosen)))]
+    order = chosen[torch.cat(passes)]  # one pass after another, each in an order of its own
+    turns = torch.randint(VERSIONS if kind == "pixels" else budget["versions"], (steps * size,), generator=rng)
+    turns = turns * (not arm.plain)
+    best = {"right": -1, "weights": None}
+
+    def batch(step):
+        part = slice(step * size, (step + 1) * size)
+        return [see(shelf, kind, "train", order[part], turns[part]), families(order[part])]
+
+    def watch(step, average):
+        right = (predict(average, shelf, kind, "validation", held)[0] == families(range(held))).sum().item()
+        if right >= best["right"]:  # of equals the last
+            best.update(right=right, weights=copy.deepcopy(average.state_dict()))
+
+    recipe = budget["recipes"]["plain" if arm.plain else arm.kind] | {"steps": steps, "lines": budget["looks"]}
+    torch.manual_seed(seed)
+    net, began = arm.build(shelf), time.process_time()
+    with contextlib.redirect_stdout(io.StringIO()):
+        net, _ = fit(net, lambda m, b: classification_loss(m, *b), batch, seed=seed, **recipe,
+                     watch=None if arm.plain else watch)  # fmt: skip
+    seconds = time.process_time() - began
+    if best["weights"]:
+        net.load_state_dict(best["weights"])
+    n = budget["test_clips"]
+    said, reading = predict(net, shelf, kind, "test", n)
+    one = see(shelf, kind, "test", torch.arange(1), torch.zeros(1, dtype=torch.long))
+    costs = {"parameters": sum(w.numel() for w in net.parameters()), "multiply_adds": multiply_adds(net, one)}
+    costs |= {"seconds": seconds, "milliseconds": 1000 * reading / n, "steps": steps, "clips": steps * size}
+    return costs, (said == families(range(n))).numpy()
+
+
+# ---- readers without a network: numbers in, families out ----
+
+
+RIDGE = [make_pipeline(StandardScaler(), RidgeClassifier(10.0**k)) for k in range(7, -1, -1)]  # the strongest first
+LOGISTIC = [LogisticRegression(C=10.0**k, max_iter=2000) for k in range(-3, 1)]
+
+
+@functools.lru_cache(maxsize=4)
+def numbers(arm, shelf, split):
+    """What the arm makes of each clip in each version: (n * versions, d), the versions of a clip together."""
+    return arm.build(shelf, see(shelf, arm.sees, split, slice(None), slice(None)).flatten(0, 1))
+
+
+def by_numbers(arm, shelf, chosen, seed):
+    """The same as `by_network` for a linear reader, to whom each version of a clip is an example."""
+    n, held = shelf.cfg.contest["test_clips"], looked_at(shelf.cfg, len(chosen))
+    x, examined, test = (numbers(arm, shelf, split) for split in ("train", "validation", "test"))
+    versions, began = shelf.turns("train").shape[1], time.process_time()
+    rows = (chosen[:, None] * versions + torch.arange(versions)).flatten().numpy()
+    labels = families(chosen).repeat_interleave(versions).numpy()
+    readers = [reader.fit(x[rows], labels) for reader in map(clone, LOGISTIC if arm.logistic else RIDGE)]
+    best = max(readers, key=lambda reader: reader.score(examined[:held], families(range(held))))  # the first of equals
+    seconds = time.process_time() - began
+    hits = best.predict(test) == families(range(n)).numpy()
+    return cost_of_numbers(arm, shelf, best) | {"seconds": seconds, "steps": 0, "clips": len(rows)}, hits
+
+
+def cost_of_numbers(arm, shelf, best):
+    """{column: value} of a linear reader, and of the network that makes its numbers unless that is the tokenizer."""
+    given = arm.sees in ("tokens", "untrained")
+    make, net = (nn.Identity(), None) if given else maker(shelf, arm.sees)
+    index = torch.arange(min(50, shelf.cfg.contest["test_clips"]))
+    inputs = see(shelf, arm.sees if given else CODES[arm.sees][0], "test", index, torch.zeros_like(index))
+    began = time.process_time()
+    with torch.no_grad():
+        found = arm.build(shelf, make(inputs))
+    best.predict(found)
+    seconds, weights = time.process_time() - began, len(FAMILIES) * found.shape[1]
+    parameters = weights + len(FAMILIES) + (sum(w.numel() for w in net.parameters()) if net else 0)
+    costs = {"parameters": parameters, "multiply_adds": weights + multiply_adds(make, inputs[:1])}
+    return costs | {"milliseconds": 1000 * seconds / len(index)}
+
+
+# ---- the study ----
+
+
+def stamp(name, shelf):
+    """A digest of all that an arm's figures hang on but the labels and the seed."""
+    budget, kind = shelf.cfg.contest, ARMS[name].kind
+    facts = [name, shelf.cfg.name, [model(shelf.artifacts, m)[1]["sha256"] for m in models_of(name)], shelf.sizes]
+    facts += [budget[key].get(kind) for key in ("steps", "batch", "recipes")]
+    facts += [budget["recipes"]["plain"] if ARMS[name].plain else None, budget["versions"], budget["looks"]]
+    facts += [budget["taught"] if set(ARMS[name].needs) & set(TAUGHT) else None]
+    return stamps.digest([json.dumps(facts)])
+
+
+def run_arm(name, labels, seed, shelf):
+    """One run: {column: value}."""
+    arm = ARMS[name]
+    learn = by_numbers if arm.kind == "linear" else by_network
+    costs, hits = learn(arm, shelf, labelled(shelf.cfg, labels, seed), seed)
+    row = {"arm": name, "labels": labels, "seed": seed, "accuracy": float(hits.mean())}
+    return row | {"tested": len(hits), "hits": pack(hits)} | costs
+
+
+def plan(cfg, only=()):
+    """(arm, labels, seed) of every run, one seed after the other: a study that is stopped has each arm once."""
+    unknown = set(only) - set(ARMS)
+    if unknown:
+        raise StudyError(f"There is no arm {', '.join(sorted(unknown))}; there are: {', '.join(ARMS)}.")
+    names, sizes = [name for name in ARMS if name in (only or ARMS)], cfg.contest["sizes"]
+    return [(name, labels, seed) for seed in cfg.contest["seeds"] for labels in sizes for name in names]
+
+
+def run(cfg, artifacts, out, only=(), workers=2, say=print):
+    """Run what `out` lacks, networks in `workers` processes of one thread each, and return all rows."""
+    out, jobs = Path(out), plan(cfg, only)
+    rows, names = read(out) if out.exists() else [], {job[0] for job in jobs}
+    done = {(row["arm"], row["labels"], row["seed"]) for row in rows}
+    for needed in sorted({needed for name in names for needed in models_of(name)}):
+        getattr(recipes, needed)(cfg, artifacts)  # trained, if it is not there
+    shelf = Shelf(cfg, str(artifacts), out.parent / f"{out.stem}-shelf")
+    marks = {name: stamp(name, shelf) for name in names}
+    if any(row["study"] != marks.get(row["arm"], row["study"]) for row in rows):
+        raise StudyError(f"{out} holds rows of another budget or of other models: give another --out, or delete them.")
+    jobs = [job for job in jobs if job not in done]
+    say(f"{len(jobs)} runs; {len(done)} are there")
+    facts, began, count = provenance(cfg), time.time(), 0
+
+    def keep(row):
+        nonlocal count
+        count += 1
+        rows.append(row | facts | {"study": marks[row["arm"]]})
+        write(out, rows)
+        said = f"{row['arm']}, {row['labels']} labels, seed {row['seed']}: {row['accuracy']:.1%}"
+        say(f"{count:>3}/{len(jobs)} {said} ({(time.time() - began) / 60:.1f} min)")
+
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
+    try:
+        wanted = {need for job in jobs for need in ARMS[job[0]].needs}
+        for need in [need for need in (*CODES, *TAUGHT) if need in wanted]:
+            say(f"the shelf: {need}")
+            if need in TAUGHT:
+                pool.submit(teach, shelf, need).result()
+                continue
+            parts = [(split, first) for split, n in shelf.sizes.items() for first in range(0, n, CHUNK)]
+            for future in [pool.submit(encode, shelf, need, *part) for part in parts]:
+                future.result()
+        linear = [job for job in jobs if ARMS[job[0]].kind == "linear"]
+        for job in sorted(linear, key=lambda job: list(ARMS).index(job[0])):  # an arm's numbers are made once
+            keep(run_arm(*job, shelf))
+        waiting = [pool.submit(run_arm, *job, shelf) for job in jobs if job not in linear]
+        for future in as_completed(waiting):
+            keep(future.result())
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return rows
+
+
+def write(path, rows):
+    """All rows in the order of `ARMS`, then by labels and seed; see `pretrained.write_table`."""
+    order = list(ARMS)
+    in_order = sorted(rows, key=lambda row: (order.index(row["arm"]), row["labels"], row["seed"]))
+    pretrained.write_table(path, COLUMNS, in_order)
+
+
+def read(path):
+    """The rows of a study: numbers are numbers, the rest is text."""
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or set(rows[0]) != set(COLUMNS) or {row["arm"] for row in rows} - set(ARMS):
+        raise StudyError(f"{path} is not a study of these arms: give another file, or delete it and run again.")
+    kinds = dict.fromkeys(WHOLE, int) | dict.fromkeys(FIGURES, float)
+    return [{key: kinds.get(key, str)(text) for key, text in row.items()} for row in rows]
+
+
+def study(cfg, artifacts):
+    """The rows that a notebook shows: the folder's, made now if the profile's study takes seconds; else the shipped."""
+    path = pretrained.folder(artifacts) / FILE
+    if not path.exists() and cfg.name == "smoke":
+        run(cfg, artifacts, path, workers=1, say=lambda line: None)
+    path = path if path.exists() else pretrained.SHIPPED / FILE
+    if not path.exists():
+        raise StudyError(f"There is no study at {path}: `python -m trajlib ablate --contest` makes one.")
+    return read(path)
+
+
+def curves(rows):
+    """{arm: {labels: which test clips are right, (seeds, n) bool}}, in the order of `ARMS`."""
+    found = {}
+    for row in rows:
+        found.setdefault(row["arm"], {}).setdefault(row["labels"], []).append(unpack(row["hits"], row["tested"]))
+    return {name: {k: np.stack(found[name][k]) for k in sorted(found[name])} for name in ARMS if name in found}
