@@ -13,7 +13,7 @@ import pytest
 from course_notebooks import write
 from hygiene import FORBIDDEN, ROOT, faults
 
-from trajlib import ablations, commit_study, course, damage_study, pretrained, stamps
+from trajlib import course, pretrained, stamps
 
 NOTEBOOKS = sorted(course.NOTEBOOKS.rglob("*.ipynb"))
 NOTEBOOKS = [path for path in NOTEBOOKS if ".ipynb_checkpoints" not in path.parts]
@@ -146,8 +146,7 @@ def test_shipped_models_load_and_are_small():
     files = list(pretrained.SHIPPED.iterdir())
     assert sum(path.stat().st_size for path in files) <= MEGABYTES["weights"] * 1e6
     expected = {f"{name}.{end}" for name in pretrained.names() for end in ("json", "safetensors")}
-    tables = {pretrained.RESULTS, ablations.FILE, commit_study.FILE, damage_study.FILE}
-    assert {path.name for path in files} - tables == expected
+    assert {path.name for path in files} - {pretrained.RESULTS, *stamps.STUDIES.values()} == expected
 
 
 def test_shipped_figures_say_what_they_stand_on():
