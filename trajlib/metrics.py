@@ -78,7 +78,7 @@ def codebook_usage(tokens, codebook_size):
     return Usage(int((count > 0).sum()), entropy, 2**entropy)
 
 
-def bits_told(features, answers, clips, folds=2, seed=0):
+def bits_told(features, answers, clips, folds=2, seed=0, trees=50):
     """Bits that `features` (m, d) save about `answers` (m,), whole numbers: for each clip the mean over its rows.
 
     Held out: a forest learns from other clips, and is paid log2 of what it says of the answer over what the answers'
@@ -93,7 +93,8 @@ def bits_told(features, answers, clips, folds=2, seed=0):
         learn, test = fold != k, fold == k
         prior = np.bincount(answers[learn], minlength=answers.max() + 1) + 0.5
         prior /= prior.sum()
-        forest = RandomForestClassifier(50, min_samples_leaf=20, random_state=seed).fit(features[learn], answers[learn])
+        forest = RandomForestClassifier(trees, min_samples_leaf=20, random_state=seed)
+        forest.fit(features[learn], answers[learn])
         said = np.zeros((test.sum(), len(prior)))
         said[:, forest.classes_] = forest.predict_proba(features[test])
         said = 0.95 * said + 0.05 * prior  # so that nothing is called impossible

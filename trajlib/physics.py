@@ -38,6 +38,7 @@ class Fit:
     residual: np.ndarray  # (n,) root mean square distance between path and fitted path, pixels
     score: np.ndarray  # (n,) observations * log(mean square residual + noise^2) + parameters * log(observations)
     turns: np.ndarray | None  # (n,) revolutions per clip, of circles and helices
+    equation: np.ndarray  # (n, k, 3) coefficients of q - (c, c, 0) / r, where c is the picture's middle
 
 
 def basis(family, times, turns=None):
@@ -127,7 +128,7 @@ def fit_family(family, path, radius, noise=0.02, times=None):
     count, parameters = 3 * path.shape[1], 3 * functions.shape[-1] + (turns is not None)
     score = count * np.log(mean_square + noise**2) + parameters * np.log(count)
     residual = np.sqrt(((fitted - path) ** 2).sum(-1).mean(1))
-    return Fit(family, fitted, 1 / q[..., 2], residual, score, turns)
+    return Fit(family, fitted, 1 / q[..., 2], residual, score, turns, solution)
 
 
 def fit_families(path, radius, noise=0.02, times=None):

@@ -1,0 +1,105 @@
+"""Equations of motion: a fit on the truth finds the true ones, and what is read off them means what it says."""
+
+import numpy as np
+import pytest
+
+from trajlib import FAMILIES, equations, physics
+from trajlib.dataset import TrajectoryDataset
+
+
+@pytest.fixture(scope="module")
+def families():
+    """{family: 60 tracks}."""
+    return {f: [TrajectoryDataset(60, 31, (f,)).track(i) for i in range(60)] for f in FAMILIES}
+
+
+def seen(tracks):
+    return [np.stack([getattr(t, name) for t in tracks]) for name in ("path", "radius")]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_fit_on_the_truth_finds_the_true_equation(families, family):
+    tracks = families[family]
+    fit = physics.fit_family(family, *seen(tracks))
+    truth = np.stack([equations.true_equation(t) for t in tracks])
+    np.testing.assert_allclose(fit.equation, truth, atol=0.05)  # radii of the dot; the search for turns ends somewhere
+    found, true = equations.read_fit(fit), equations.read_tracks(tracks)
+    assert found.keys() == true.keys() <= equations.PARAMETERS.keys()
+    for name, values in true.items():
+        assert equations.score(name, found[name], values, values).mean() > 0.99, name
+
+
+def test_every_parameter_is_one_of_some_family(families):
+    assert set().union(*(equations.read_tracks(t) for t in families.values())) == set(equations.PARAMETERS)
+
+
+def test_the_readings_are_those_of_the_motions(families):
+    for family in ("circular", "helical"):
+        motions = [t.params.motion for t in families[family]]
+        read = equations.read_tracks(families[family])
+        assert read["turns"].tolist() == [m.turns for m in motions]
+        radius = [m.radius * (t.radius / t.params.dot_radius).mean() for m, t in zip(motions, families[family], strict=True)]
+        np.testing.assert_allclose(read["radius"], radius)
+    assert equations.read_tracks(families["helical"])["hand"].tolist() == [np.sign(m.pitch) for m in motions]
+    for track, angle in zip(families["parabolic"], read_gravity(families["parabolic"]), strict=True):
+        bend = np.diff(track.path3d @ track.params.camera.rotation.T, 2, axis=0)[0, :2]
+        assert abs(np.degrees(np.arctan2(*bend[::-1])) - angle) < 1e-6
+
+
+def read_gravity(tracks):
+    return equations.read_tracks(tracks)["gravity, direction"]
+
+
+@pytest.mark.parametrize(("clockwise", "sense"), [(True, 1), (False, -1)])
+def test_the_sense_is_what_one_sees(clockwise, sense):
+    a = 2 * np.pi * 0.9 * np.linspace(0, 1, 16) * (1 if clockwise else -1)  # v runs down: angles grow clockwise
+    path = np.stack([31.5 + 9 * np.cos(a), 31.5 + 6 * np.sin(a)], -1)
+    fit = physics.fit_family("circular", path, np.full(16, 3.0))
+    read = equations.read_fit(fit)
+    assert read["sense"].tolist() == [sense]
+    assert read["radius"][0] == pytest.approx(9, abs=0.01)  # the longer half axis
+    assert read["turns"][0] == pytest.approx(0.9, abs=0.001)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pale_dot_that_looks_smaller_changes_nothing(families, family):
+    path, radius = seen(families[family])
+    black, pale = (equations.read_fit(physics.fit_family(family, path, part * radius)) for part in (1, 0.7))
+    for name, values in black.items():
+        assert equations.score(name, pale[name], values, values).mean() > 0.999, name
+
+
+def test_a_mirror_changes_the_hand(families):
+    path, radius = seen(families["helical"])
+    hand, mirrored = (
+        equations.read_fit(physics.fit_family("helical", p, radius))["hand"] for p in (path, [63, 0] + [-1, 1] * path)
+    )
+    np.testing.assert_array_equal(mirrored, -hand)
+
+
+def test_a_dot_that_stands_still_is_no_error():
+    for family in FAMILIES:
+        equations.read_fit(physics.fit_family(family, np.full((2, 16, 2), 20.0), np.full((2, 16), 3.0)))
+
+
+def test_scores_are_1_for_the_truth_and_0_for_guessing():
+    truth = 0.36 * np.arange(1000) - 179.82
+    for name, kind in equations.PARAMETERS.items():
+        values = np.sign(truth) if kind == "sign" else truth
+        floor = np.full(1000, {"sign": 1.0, "angle": 20.0, "number": truth.mean()}[kind])
+        assert equations.score(name, values, values, values).mean() == 1
+        assert equations.score(name, floor, values, values).mean() == pytest.approx(0, abs=0.01)
+
+
+def test_what_is_no_number_counts_as_a_guess():
+    truth, bad = np.array([-1.0, 0, 1]), np.full(3, np.nan)
+    assert equations.score("turns", bad, truth, truth).mean() == pytest.approx(0)
+    assert equations.score("heading", bad, truth, truth).tolist() == [0, 0, 0]
+    assert equations.score("hand", bad, truth, truth).tolist() == [0, 0, 0]
+    assert equations.score("turns", np.array([np.inf, 0, -np.inf]), truth, truth).tolist() == [
+        pytest.approx(1 - 4 / (2 / 3)), 1, pytest.approx(1 - 4 / (2 / 3)),
+    ]  # fmt: skip
+
+
+def test_angles_go_round():
+    assert equations.angle_error(np.array([179.0, -90]), np.array([-179.0, 90])).tolist() == [2, 180]
