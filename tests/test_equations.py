@@ -38,8 +38,8 @@ def test_the_readings_are_those_of_the_motions(families):
         motions = [t.params.motion for t in families[family]]
         read = equations.read_tracks(families[family])
         assert read["turns"].tolist() == [m.turns for m in motions]
-        radius = [m.radius * (t.radius / t.params.dot_radius).mean() for m, t in zip(motions, families[family], strict=True)]
-        np.testing.assert_allclose(read["radius"], radius)
+        scale = [(t.radius / t.params.dot_radius).mean() for t in families[family]]  # pixels a unit
+        np.testing.assert_allclose(read["radius"], np.multiply(scale, [m.radius for m in motions]))
     assert equations.read_tracks(families["helical"])["hand"].tolist() == [np.sign(m.pitch) for m in motions]
     for track, angle in zip(families["parabolic"], read_gravity(families["parabolic"]), strict=True):
         bend = np.diff(track.path3d @ track.params.camera.rotation.T, 2, axis=0)[0, :2]
