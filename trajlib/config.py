@@ -18,10 +18,10 @@ ABLATION |= {"tokenizer": {}, "recipe": TOKENIZER | {"steps": 5600}}  # the base
 COMMIT_STUDY = {"steps": 400, "clips": 4400, "test_clips": 200, "seeds": (0, 1)}
 COMMIT_STUDY |= {"transformer": {"dim": 96, "depth": 4, "heads": 3}}
 DAMAGE_STUDY = {"test_clips": 400}
-# steps and batch for each kind of network: pixels see 3,200 clips a run, which takes a minute or two on two cores
-CONTEST = {"clips": 6400, "sizes": (40, 160, 400, 1600, 6400), "seeds": (0, 1, 2, 3, 4), "versions": 4, "looks": 8}
+# steps and batch for each kind of network; pixels see 6,400 clips a run. The sizes come in the order of their weight
+CONTEST = {"clips": 6400, "sizes": (160, 1600, 6400, 40, 400), "seeds": (0, 1, 2, 3, 4), "versions": 2, "looks": 8}
 CONTEST |= {"validation_clips": 200, "test_clips": 2000, "taught": {"steps": 800, "batch": 16}}
-CONTEST |= {"steps": {"pixels": 200, "tokens": 2000, "trunk": 200}, "batch": {"pixels": 16, "tokens": 64, "trunk": 16}}
+CONTEST |= {"steps": {"pixels": 400, "tokens": 1200, "trunk": 200}, "batch": {"pixels": 16, "tokens": 64, "trunk": 16}}
 CONTEST |= {
     "recipes": {
         "plain": {"lr": 1e-3, "weight_decay": 0.0, "ema": 0.0, "bf16": False},

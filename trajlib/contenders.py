@@ -121,6 +121,8 @@ CODES = {  # what is on the shelf: made from what, by which trained model, how
     # 16 places of a step averaged, steps side by side: (b, 8 dim)
     "frozen": ("tokens", "transformer", lambda net: lambda x: states(net, x).unflatten(1, (-1, 16)).mean(2).flatten(1)),
 }
+SEES = {"pixels": "pixels", "tokens": "tokens", "frozen": "tokens, by their states", "paths": "tokens, by the tracker"}
+SEES |= {"dots": "pixels, by their ink", "untrained": "other codes", "swapped": "tokens, dealt anew"}  # for readers
 TAUGHT = ("follower", "frames")  # networks that have learnt without labels where the dot is
 MODELS = {"tokens": ("tokenizer",), "untrained": ("tokenizer",), "paths": ("tokenizer", "token_tracker")}
 MODELS |= {"frozen": ("tokenizer", "transformer"), "dots": (), "follower": (), "frames": ()}
@@ -275,7 +277,7 @@ def shapes(shelf, paths):
 
 
 ARMS = {
-    "3D CNN, plain": Arm("pixels", "as the seed has it", "pixels", lambda _: Simple3DCNN(), plain=True),
+    "3D CNN, plain": Arm("pixels", "as drawn before us", "pixels", lambda _: Simple3DCNN(), plain=True),
     "3D CNN, modern": Arm("pixels", "versions, decay, early stop", "pixels", lambda _: Simple3DCNN()),
     "I3D, inflated": Arm(
         "pixels", "followed the dot in frames, then as above", "pixels", functools.partial(i3d, inflate=True),

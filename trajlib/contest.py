@@ -4,7 +4,7 @@
 same for all: the labelled clips of a seed, drawn from the first 6,400 of the train world (of 6,400 labels all seeds
 have the same; they differ in the network's start and order); the test clips, looked at once; as many labelled clips
 of the validation world as there are labels, 200 at most, by which a network's best look or a linear reader's strength
-is chosen. Networks of a kind see as many clips, in versions: any of 96 for pixels, of four for tokens.
+is chosen. Networks of a kind see as many clips, in versions: any of 96 for pixels, of two for tokens.
 
 What is not the same, since it is the question: what was learnt before. The tokenizer and the tracker saw the train
 world's clips without labels, and so did the two pixel networks with help, if fewer. The masked transformer saw 12,000
