@@ -530,6 +530,36 @@ def test_05_a_mistake_is_shown_and_forgotten(written):
     assert written.complaints() == []
 
 
+# ---- 07: the damage studio ----
+
+
+@pytest.fixture(scope="module")
+def damaged(run):
+    with run("07_classification.ipynb") as notebook:
+        yield notebook
+
+
+def test_07_studio_follows_every_slider_and_forgets_them(damaged):
+    clean = damaged.settled("img.studio")
+    damaged.snapshot(SHOTS / "07_studio_before.png", "img.studio")
+    for i in range(damaged.sliders.count()):
+        damaged.changes("img.studio", lambda i=i: damaged.press(damaged.sliders.nth(i), "End"))
+    damaged.snapshot(SHOTS / "07_studio_after.png", "img.studio")
+    damaged.changes("img.studio", lambda: damaged.page.get_by_role("button", name="no damage").click())
+    assert damaged.settled("img.studio") == clean
+    assert damaged.complaints() == []
+
+
+def test_07_studio_shows_other_clips_and_classes(damaged):
+    page = damaged.page
+    damaged.changes("img.studio", lambda: page.get_by_role("button", name="next clip").click())
+    family = page.locator(".widget-dropdown select")
+    for name in ("linear", "circular", "parabolic", "helical"):
+        damaged.changes("img.studio", lambda name=name: family.select_option(name))
+        assert page.locator(".studio-note").inner_text().startswith("right: ")
+    assert damaged.complaints() == []
+
+
 # ---- does the driver see what it should? ----
 
 
