@@ -142,12 +142,14 @@ def best_family(path, radius, noise=0.02, times=None):
 
 
 def weights(path, radius, noise=0.02, times=None):
-    """(n, 4) how the families share the belief, exp(-score / 2) over their sum; NaN where a frame shows no dot.
+    """(n, 4) how the families share the belief, exp(-score / 2) over their sum; NaN where a frame has no dot.
 
     The score is Schwarz's criterion (BIC), so these are a posterior's first terms. The likeliest is `best_family`'s.
+    A dot that stays where it is, as a bar does that hides it, fits all families: NaN, too.
     """
     path, radius = np.asarray(path, float), np.asarray(radius, float)
     whole = np.isfinite(path).all((1, 2)) & np.isfinite(radius).all(1) & (radius > 0).all(1)
+    whole &= (np.ptp(path, axis=1) > 1e-6).all(1)
     shares = np.full((len(path), len(FAMILIES)), np.nan)
     if whole.any():
         fits = fit_families(path[whole], radius[whole], noise, times).values()
