@@ -241,9 +241,9 @@ def run(cfg, artifacts, out, only=(), workers=2, say=print):
         for future in taught:
             future.result()
         linear = [job for job in jobs if ARMS[job[0]].kind == "linear"]
-        for job in sorted(linear, key=lambda job: list(ARMS).index(job[0])):  # an arm's numbers are made once
-            keep(run_arm(*job, shelf))
         waiting = [pool.submit(run_arm, *job, shelf) for job in jobs if job not in linear]
+        for job in sorted(linear, key=lambda job: list(ARMS).index(job[0])):  # an arm's numbers are made once
+            keep(run_arm(*job, shelf))  # here, meanwhile
         for future in as_completed(waiting):
             keep(future.result())
     finally:
