@@ -12,7 +12,8 @@ AUTOREGRESSIVE = TRANSFORMER | {"steps": 1400}
 CNN = {"steps": 800, "lr": 1e-3, "muon": 0.02, "ema": 0.98, "bf16": False, "lines": 4}
 FRAMES = {"steps": 600, "lr": 2e-3, "ema": 0.98, "bf16": False, "lines": 2}
 TOKEN_TRACKER = {"steps": 5000, "lr": 2e-3, "muon": 0.02, "ema": 0.99, "bf16": False, "lines": 4}
-TOKEN_CLASSIFIER = {"steps": 3000, "lr": 2e-3, "muon": 0.02, "ema": 0.99, "bf16": False, "weight_decay": 0.05, "lines": 4}
+TOKEN_CLASSIFIER = {"steps": 3000, "lr": 2e-3, "muon": 0.02, "ema": 0.99, "bf16": False, "lines": 4}
+TOKEN_CLASSIFIER |= {"weight_decay": 0.05}
 # narrowed to half, so that some 70 runs take 25 minutes on two cores; `only` names the arms, none: all that need no net
 ABLATION = {"steps": 140, "batch": 8, "seeds": (0, 1), "validation_clips": 128, "width": 0.5, "only": ()}
 ABLATION |= {"tokenizer": {}, "recipe": TOKENIZER | {"steps": 5600}}  # the base: FSQ of 1,000 codes, no hush
