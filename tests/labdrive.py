@@ -25,7 +25,7 @@ import numpy as np
 from trajlib import course
 
 TOKEN = "course-test"
-OPEN_SECONDS, RUN_SECONDS, CHANGE_SECONDS = 90, 300, 20
+OPEN_SECONDS, RUN_SECONDS, CHANGE_SECONDS = 180, 900, 40
 ARGUMENTS = [
     "--no-sandbox",  # CI runs as root
     "--disable-dev-shm-usage",
