@@ -68,13 +68,14 @@ def results_stamp(shipped: Path | None = None) -> str:
 
 
 def stamp(nb: NotebookNode, profile: str = "full") -> dict[str, Any]:
-    """What the outputs of `nb` come from; one that reads the results file or the study depends on that, too."""
+    """What the outputs of `nb` come from; one that reads the results file or studies depends on these, too."""
     marks = {"source": source_stamp(nb), "lib": lib_stamp(), "weights": weights_stamp(), "profile": profile}
     if any(cell.cell_type == "code" and re.search(r"\bresults\(", cell.source) for cell in nb.cells):
         marks["results"] = results_stamp()
-    for call, file in STUDIES.items():
-        if any(cell.cell_type == "code" and call in cell.source for cell in nb.cells):
-            marks["study"] = digest([(pretrained.SHIPPED / file).read_text(encoding="utf-8")])
+    source = "".join(cell.source for cell in nb.cells if cell.cell_type == "code")
+    files = [pretrained.SHIPPED / file for call, file in STUDIES.items() if call in source]
+    if files:
+        marks["study"] = digest([file.read_text(encoding="utf-8") for file in files if file.exists()])
     return marks
 
 
