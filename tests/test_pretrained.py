@@ -8,6 +8,7 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from trajlib import pretrained
@@ -85,6 +86,21 @@ def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path):
     assert loaded.layer.weight.dtype == torch.float32
     assert torch.allclose(loaded.layer.weight, model.layer.weight, atol=1e-3)
     assert loaded.steps.dtype == torch.int64
+
+
+def test_whole_numbers_keep_each_row_to_half_a_step(tmp_path):
+    torch.manual_seed(0)
+    model = Small(5)
+    with torch.no_grad():
+        model.layer.weight[0] *= 100  # a loud row must not drown the others
+        model.layer.weight[1] = 0
+    save(model, {}, "whole", tmp_path, dtype=torch.int8)
+    came = load("whole", tmp_path)[0].layer
+    step = model.layer.weight.abs().amax(1, keepdim=True) / 127
+    assert ((came.weight - model.layer.weight).abs() <= 0.501 * step).all()
+    assert torch.equal(came.bias, model.layer.bias.half().float())
+    loud = load_file(tmp_path / "whole.safetensors")["layer.weight"]
+    assert loud.dtype == torch.int8
 
 
 def test_train_or_load_trains_once_and_returns_the_same_thing(tmp_path, capsys):

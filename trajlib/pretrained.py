@@ -18,7 +18,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ def save(model: nn.Module, card: Card, name: str, artifacts: str | Path, dtype: 
 
     `card` brings what only the caller knows: recipe, seed, data, figures, minutes, and "config" (the arguments of the
     class) unless the model has it as `model.config`. `dtype` is the stored type of floating-point weights: float16
-    halves the file, and loading widens it again.
+    halves the file, and int8 nearly halves it again (see `_storable`); loading widens them.
     """
     weights, card_file = _files(name, artifacts)
     kind = type(model).__name__
@@ -117,7 +117,7 @@ def save(model: nn.Module, card: Card, name: str, artifacts: str | Path, dtype: 
     config = card["config"] if "config" in card else getattr(model, "config", None)
     if not isinstance(config, dict):
         raise ArtifactError(f"{kind} says no 'config': pass the arguments it was built with in the card, as a dict.")
-    data = tensors_to_bytes({k: _storable(t, dtype) for k, t in model.state_dict().items()})
+    data = tensors_to_bytes(dict(stored for k, t in model.state_dict().items() for stored in _storable(k, t, dtype)))
     card = card | {
         "name": name,
         "class": kind,
@@ -132,12 +132,29 @@ def save(model: nn.Module, card: Card, name: str, artifacts: str | Path, dtype: 
     return json.loads(card_bytes)
 
 
-def _storable(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
-    """A copy of its own (tied weights share memory, which safetensors refuses), in the type to be stored."""
+SCALE = ".scale"  # beside a matrix of whole numbers: what each row is to be multiplied by
+
+
+def _storable(name: str, tensor: torch.Tensor, dtype: torch.dtype | None) -> Iterator[tuple[str, torch.Tensor]]:
+    """A copy of its own (tied weights share memory, which safetensors refuses), in the type to be stored.
+
+    int8: a matrix becomes whole numbers from -127 to 127 and a scale for each row; what is no matrix is float16.
+    """
     tensor = tensor.detach().cpu()
-    if dtype is not None and tensor.is_floating_point():
-        tensor = tensor.to(dtype)
-    return tensor.clone().contiguous()
+    if dtype == torch.int8 and tensor.is_floating_point() and tensor.ndim > 1:
+        scale = (tensor.flatten(1).abs().amax(1) / 127).clamp_min(1e-12)
+        yield name + SCALE, scale
+        tensor = (tensor / scale.view(-1, *[1] * (tensor.ndim - 1))).round().to(torch.int8)
+    elif dtype is not None and tensor.is_floating_point():
+        tensor = tensor.to(torch.float16 if dtype == torch.int8 else dtype)
+    yield name, tensor.clone().contiguous()
+
+
+def _widened(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What `_storable` was given, as far as it was kept."""
+    scales = {name.removesuffix(SCALE): t for name, t in tensors.items() if name.endswith(SCALE)}
+    rest = {name: t for name, t in tensors.items() if not name.endswith(SCALE)}
+    return rest | {n: rest[n] * s.view(-1, *[1] * (rest[n].ndim - 1)) for n, s in scales.items() if n in rest}
 
 
 def load(name: str, artifacts: str | Path = "shipped") -> tuple[nn.Module, Card]:
@@ -155,7 +172,7 @@ def load(name: str, artifacts: str | Path = "shipped") -> tuple[nn.Module, Card]
             "restore it, or delete the card and train again."
         )
     card = _read_card(card_file)
-    return _build(card, _read_weights(weights, card)), card
+    return _build(card, _widened(_read_weights(weights, card))), card
 
 
 def _spell(artifacts: str | Path) -> str:

@@ -196,7 +196,7 @@ def simple_3dcnn(cfg, artifacts):
         batch, recipe = labelled_batches(cfg), cfg.cnn_recipe
         return _fit("simple_3dcnn", cfg, artifacts, Simple3DCNN(), _pixel_loss, batch, recipe, _labelled(cfg))
 
-    return train_or_load("simple_3dcnn", artifacts, train, torch.float16)
+    return train_or_load("simple_3dcnn", artifacts, train, torch.int8)
 
 
 def i3d(cfg, artifacts, inflate=True):
@@ -222,7 +222,7 @@ def i3d(cfg, artifacts, inflate=True):
         model, card = _fit(name, cfg, artifacts, model, _pixel_loss, batch, recipe, data, began=began)
         return model, card | facts
 
-    return train_or_load(name, artifacts, train, torch.float16)
+    return train_or_load(name, artifacts, train, torch.int8)
 
 
 def frame_batches(cfg):
@@ -265,7 +265,7 @@ def token_classifier(cfg, artifacts):
         data = f"tokens of {_labelled(cfg)}"
         return _fit("token_classifier", cfg, artifacts, model, classification_loss, batch, recipe, data)
 
-    return train_or_load("token_classifier", artifacts, train, torch.float16)
+    return train_or_load("token_classifier", artifacts, train, torch.int8)
 
 
 def token_tracker(cfg, artifacts):
