@@ -57,7 +57,6 @@ HEADLINE = {
         Row("I3D on pixels", "i3d accuracy", "chance", "oracle"),
         Row("transformer on tokens", "token_classifier accuracy", "chance", "oracle"),
         Row("tokens followed without labels, equations", "token_tracker accuracy", "chance", "oracle"),
-        Row("160 labels, the best reader of tokens", "contest tokens accuracy", "chance", "best of pixels"),
         Row("parameters of the equation, from tokens", "equation parameters from tokens", "", "true path"),
         Row("transformer on another clip's tokens", "token_classifier shuffled accuracy", "chance", "oracle"),
         Row("bag of tokens, no order", "bag of tokens accuracy", "chance", "oracle"),
