@@ -7,6 +7,7 @@ from concurrent.futures import Future
 import pytest
 import torch
 from magvit2_pytorch.attend import Attend
+from stand_ins import Inline
 
 from trajlib import __main__, ablations, losses, plots
 from trajlib.ablations import ARMS, BY_NAME, StudyError
@@ -206,21 +207,6 @@ def test_entropy_is_annealed_from_three_times_its_weight(monkeypatch):
 
 
 # ---- the file ----
-
-
-class Inline:
-    """Stands in for the pool of processes."""
-
-    def __init__(self, *args):
-        pass
-
-    def submit(self, function, *args):
-        future = Future()
-        future.set_result(function(*args))
-        return future
-
-    def shutdown(self, **kwargs):
-        pass
 
 
 @pytest.fixture

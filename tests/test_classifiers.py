@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from stand_ins import NO_VIDEOS
 from torch import nn
 from vector_quantize_pytorch import FSQ
 
@@ -66,12 +67,7 @@ def test_what_is_no_tokens_gets_one_sentence(tokens):
 
 @pytest.mark.parametrize(
     ("videos", "says"),
-    [
-        (torch.zeros(1, 3, 16, 64, 64, dtype=torch.uint8), "expected floats"),
-        (torch.full((1, 3, 16, 64, 64), 255.0), "divide 0..255 pixels by 255"),
-        (torch.rand(1, 16, 3, 64, 64), "expected .b, 3, 16, 64, 64."),
-        (torch.full((1, 3, 16, 64, 64), torch.nan), "NaN"),
-    ],
+    NO_VIDEOS,
 )
 def test_what_is_no_video_gets_one_sentence(videos, says):
     with pytest.raises(ValueError, match=says):

@@ -1,15 +1,14 @@
 """The contest: the same clips for all contenders, none of them a test clip; what was run is not run again."""
 
 import dataclasses
-import importlib.util
-import pickle
-from concurrent.futures import Future
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stand_ins import Inline
 from torch import nn
 
 from trajlib import FAMILIES, __main__, contenders, contest, metrics
@@ -19,23 +18,7 @@ from trajlib.contenders import ARMS, Shelf, dealt, pixels
 from trajlib.transformer import MaskedTransformer
 
 CFG = profile("smoke")
-HERE = [name for name in ARMS if importlib.util.find_spec("trajlib.i3d") or not name.startswith("I3D")]
-NETWORKS = [name for name in HERE if ARMS[name].kind != "linear"]
-
-
-class Inline:
-    """A pool that runs everything at once, here."""
-
-    def __init__(self, *args):
-        pass
-
-    def submit(self, function, *args):
-        future = Future()
-        future.set_result(function(*args))
-        return future
-
-    def shutdown(self, **kwargs):
-        pass
+NETWORKS = [name for name in ARMS if ARMS[name].kind != "linear"]
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +46,7 @@ def whole(tmp_path_factory):
 
         patch.setattr(contest, "see", watched)
         patch.setattr(contest, "run_arm", named)
-        rows = contest.run(CFG, out.parent, out, HERE, say=lambda line: None)
+        rows = contest.run(CFG, out.parent, out, say=lambda line: None)
     return out, rows, shown
 
 
@@ -75,13 +58,13 @@ def test_hits_come_back_as_they_were_packed(hits):
 
 def test_every_contender_comes_through(whole):
     out, rows, _ = whole
-    assert {(row["arm"], row["labels"]) for row in rows} == {(a, k) for a in HERE for k in CFG.contest["sizes"]}
+    assert {(row["arm"], row["labels"]) for row in rows} == {(a, k) for a in ARMS for k in CFG.contest["sizes"]}
     for row in rows:
         assert row["accuracy"] == pytest.approx(contest.unpack(row["hits"], row["tested"]).mean())
         assert row["parameters"] > 0
         assert row["multiply_adds"] > 0
     again = contest.read(out)
-    assert [row["arm"] for row in again] == [name for name in ARMS if name in HERE for _ in CFG.contest["sizes"]]
+    assert [row["arm"] for row in again] == [name for name in ARMS for _ in CFG.contest["sizes"]]
     hits = {(row["arm"], row["labels"]): row["hits"] for row in rows}
     assert all(row["hits"] == hits[row["arm"], row["labels"]] for row in again)
     curves = contest.curves(again)
@@ -162,7 +145,7 @@ def test_a_study_is_taken_up_and_extended(whole, tmp_path, monkeypatch):
     ran = []
 
     def run_arm(name, labels, seed, shelf):
-        pickle.loads(pickle.dumps(shelf))  # it goes to other processes
+        ForkingPickler.dumps(shelf)  # it goes to other processes
         ran.append((name, labels, seed))
         return next(row for row in rows if row["arm"] == name) | {"labels": labels, "seed": seed}
 
