@@ -110,7 +110,7 @@ def test_what_is_returned_is_the_moving_average():
 @pytest.mark.parametrize("there", [True, False])
 def test_a_process_may_train_in_another_precision(monkeypatch, there):
     """A tokenizer in bf16, then a transformer in float32; and float32 for both where bfloat16 is only imitated."""
-    monkeypatch.setattr(training, "has_bf16", lambda: there)
+    monkeypatch.setattr(training, "has_bf16", lambda device="cpu": there)
     dtypes = []
 
     def noting(model, batch):
@@ -138,7 +138,7 @@ def kernels(channels_last):
 
 @pytest.mark.parametrize(("channels_last", "there"), [(False, True), (True, True), (True, False)])
 def test_a_kernel_steps_as_the_matrix_it_is(monkeypatch, channels_last, there):
-    monkeypatch.setattr(training, "has_bf16", lambda: there)
+    monkeypatch.setattr(training, "has_bf16", lambda device="cpu": there)
     conv, matrix = kernels(channels_last)
     settings = {"lr": 0.02, "weight_decay": 0.0}
     ours, torchs = KernelMuon([conv.weight], **settings), torch.optim.Muon([matrix], **settings)

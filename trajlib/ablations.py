@@ -504,6 +504,21 @@ def run(cfg, out, only=(), workers=2, say=print):
 # ---- reading it ----
 
 
+def file_of(study, file, option, cfg, artifacts):
+    """Where the table of a study is: in the folder, or among the shipped.
+
+    `study(cfg, artifacts, path, ...)` makes it in the folder if the profile's takes seconds. Where there is none, a
+    StudyError names the `option` of `python -m trajlib ablate` that would.
+    """
+    path = pretrained.folder(artifacts) / file
+    if not path.exists() and cfg.name == "smoke":
+        study(cfg, artifacts, path, workers=1, say=lambda line: None)
+    path = path if path.exists() else pretrained.SHIPPED / file
+    if not path.exists():
+        raise StudyError(f"There is no study at {path}: `python -m trajlib ablate {option}` makes one.")
+    return path
+
+
 def study(cfg, artifacts):
     """The rows that a notebook shows: those in the folder, if it has a study; else the shipped ones.
 

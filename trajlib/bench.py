@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from trajlib import metrics, pretrained
 from trajlib.config import profile
 from trajlib.dataset import SEEDS, TrajectoryDataset, to_float
 from trajlib.render import SIZE
 from trajlib.tokenizer import Tokenizer, VideoTokenizer, reconstruction_loss
-from trajlib.training import has_bf16, learning_rate, optimizers
+from trajlib.training import has_bf16, learning_rate, multiply_adds, optimizers
 
 # github.com/lucidrains/magvit2-pytorch, "Usage"; there image_size is 128
 README = {
@@ -112,13 +111,6 @@ def readme(cfg) -> Contender:
         return model(lengthened(clips), return_recon_loss_only=True)[1][:, :, 1:].clamp(0, 1)
 
     return Contender(model, loss, reconstruct, batch=1, lr=README_LR)
-
-
-def multiply_adds(run: Callable[[], Any]) -> int:
-    """Of the convolutions and matrix products in `run`, backward passes included; a fused attention goes uncounted."""
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops() // 2
 
 
 def train(contender: Contender, seconds: float, judged: torch.Tensor) -> Trained:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from trajlib import pretrained, recipes
-from trajlib.ablations import StudyError, provenance
+from trajlib.ablations import file_of, provenance
 from trajlib.dataset import SEEDS, TrajectoryDataset, to_float
 from trajlib.metrics import follow_dot
 from trajlib.sampling import commit_start, generate
@@ -94,12 +94,7 @@ def write(path, rows):
 
 def study(cfg, artifacts):
     """The rows that a notebook shows: the folder's, made now if the profile's study takes seconds; else the shipped."""
-    path = pretrained.folder(artifacts) / FILE
-    if not path.exists() and cfg.name == "smoke":
-        run(cfg, artifacts, path, workers=1, say=lambda line: None)
-    path = path if path.exists() else pretrained.SHIPPED / FILE
-    if not path.exists():
-        raise StudyError(f"There is no study at {path}: `python -m trajlib ablate --commit` makes one.")
+    path = file_of(run, FILE, "--commit", cfg, artifacts)
     with path.open(newline="", encoding="utf-8") as file:
         return [{key: float(text) if key in ("bits", "refine", "error", *ASKED) else text for key, text in row.items()}
                 for row in csv.DictReader(file)]  # fmt: skip

@@ -34,14 +34,13 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from trajlib import FAMILIES, pretrained, recipes, stamps
-from trajlib.ablations import LIBRARIES, StudyError, provenance
+from trajlib.ablations import LIBRARIES, StudyError, file_of, provenance
 from trajlib.classifiers import classification_loss
 from trajlib.contenders import ARMS, CHUNK, CODES, TAUGHT, Shelf, encode, families, maker, model, models_of, see, teach
 from trajlib.dataset import VERSIONS
-from trajlib.training import fit
+from trajlib.training import fit, multiply_adds
 
 FILE = "contest.csv"
 COLUMNS = (
@@ -88,13 +87,6 @@ def predict(net, shelf, kind, split, n):
     return torch.cat(found), seconds
 
 
-def multiply_adds(function, *inputs):
-    """Multiplications, each with its addition, in torch's products and convolutions."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        function(*inputs)
-    return counter.get_total_flops() // 2
-
-
 def by_network(arm, shelf, chosen, seed):
     """Train a network on the chosen clips: {column: value}, and which test clips it gets right."""
     budget, kind = shelf.cfg.contest, arm.sees
@@ -127,7 +119,7 @@ def by_network(arm, shelf, chosen, seed):
     n = budget["test_clips"]
     said, reading = predict(net, shelf, kind, "test", n)
     one = see(shelf, kind, "test", torch.arange(1), torch.zeros(1, dtype=torch.long))
-    costs = {"parameters": sum(w.numel() for w in net.parameters()), "multiply_adds": multiply_adds(net, one)}
+    costs = {"parameters": sum(w.numel() for w in net.parameters()), "multiply_adds": multiply_adds(lambda: net(one))}
     costs |= {"seconds": seconds, "milliseconds": 1000 * reading / n, "steps": steps, "clips": steps * size}
     return costs, (said == families(range(n))).numpy()
 
@@ -171,7 +163,7 @@ def cost_of_numbers(arm, shelf, best):
     best.predict(found)
     seconds, weights = time.process_time() - began, len(FAMILIES) * found.shape[1]
     parameters = weights + len(FAMILIES) + (sum(w.numel() for w in net.parameters()) if net else 0)
-    costs = {"parameters": parameters, "multiply_adds": weights + multiply_adds(make, inputs[:1])}
+    costs = {"parameters": parameters, "multiply_adds": weights + multiply_adds(lambda: make(inputs[:1]))}
     return costs | {"milliseconds": 1000 * seconds / len(index)}
 
 
@@ -270,13 +262,7 @@ def read(path):
 
 def study(cfg, artifacts):
     """The rows that a notebook shows: the folder's, made now if the profile's study takes seconds; else the shipped."""
-    path = pretrained.folder(artifacts) / FILE
-    if not path.exists() and cfg.name == "smoke":
-        run(cfg, artifacts, path, workers=1, say=lambda line: None)
-    path = path if path.exists() else pretrained.SHIPPED / FILE
-    if not path.exists():
-        raise StudyError(f"There is no study at {path}: `python -m trajlib ablate --contest` makes one.")
-    return read(path)
+    return read(file_of(run, FILE, "--contest", cfg, artifacts))
 
 
 def curves(rows):

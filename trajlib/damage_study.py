@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from torch.nn import functional as F
 
 from trajlib import FAMILIES, metrics, physics, pretrained, recipes
-from trajlib.ablations import StudyError, provenance
+from trajlib.ablations import file_of, provenance
 from trajlib.classifiers import Simple3DCNN, TokenClassifier, classification_loss, seen_dot
 from trajlib.dataset import SEEDS, TrajectoryDataset, develop, to_float, version
 from trajlib.render import Damage
@@ -288,12 +288,7 @@ def write(path, rows):
 
 def study(cfg, artifacts):
     """The rows that a notebook shows: the folder's, made now if the profile's study takes seconds; else the shipped."""
-    path = pretrained.folder(artifacts) / FILE
-    if not path.exists() and cfg.name == "smoke":
-        run(cfg, artifacts, path, workers=1, say=lambda line: None)
-    path = path if path.exists() else pretrained.SHIPPED / FILE
-    if not path.exists():
-        raise StudyError(f"There is no study at {path}: `python -m trajlib ablate --damage` makes one.")
+    path = file_of(run, FILE, "--damage", cfg, artifacts)
     numbers = {"strength": float, "hits": int, "kept": int, "n": int, "low": float, "high": float}
     with path.open(newline="", encoding="utf-8") as file:
         return [{key: numbers.get(key, str)(text) for key, text in row.items()} for row in csv.DictReader(file)]

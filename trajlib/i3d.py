@@ -5,6 +5,7 @@ three dimensions: each kernel of a frame becomes one of a film, repeated along t
 """
 
 import copy
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -88,6 +89,7 @@ class Inception(nn.Module):
     """
 
     film: bool
+    check: Callable  # of what comes: a ValueError says what is wrong with it
 
     def __init__(self, answers, widths=WIDTHS, slim=12, dim=64):
         super().__init__()
@@ -107,9 +109,6 @@ class Inception(nn.Module):
             nn.Flatten(),
         )
         self.head = nn.Linear(dim, answers)
-
-    def check(self, x):
-        raise NotImplementedError
 
     def features(self, x):
         """What the head reads: frames or clips in [0, 1] -> (b, dim)."""

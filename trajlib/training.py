@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.flop_counter import FlopCounterMode
 
 
 def learning_rate(step, steps, peak, warmup=0.05):
@@ -27,16 +28,16 @@ def learning_rate(step, steps, peak, warmup=0.05):
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))))
 
 
-def has_bf16():
-    """Whether bfloat16 is worth it: on a graphics card, or a CPU with instructions for it.
+def has_bf16(device="cpu"):
+    """Whether bfloat16 is worth it on a device: on a graphics card, or on a CPU with instructions for it.
 
     Any other CPU imitates it: right, and up to a hundred times slower than float32.
     """
-    return torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
+    return torch.device(device).type != "cpu" or torch.cpu._is_avx512_bf16_supported()
 
 
 def quick():
-    """A context in which models compute in bfloat16 where that is quick (`has_bf16`), and elsewhere as they would."""
+    """A context in which models on the CPU compute in bfloat16 if that is quick (`has_bf16`), else as they would."""
     return torch.autocast("cpu", torch.bfloat16, enabled=has_bf16())
 
 
@@ -67,12 +68,19 @@ def orthogonal(matrix, rounds=5):
 
     Newton and Schulz's iteration with the coefficients of Jordan et al.; as in torch's Muon, for CPUs of all kinds.
     """
-    x = (matrix / matrix.norm().clamp_min(1e-7)).to(torch.bfloat16 if has_bf16() else matrix.dtype)
+    x = (matrix / matrix.norm().clamp_min(1e-7)).to(torch.bfloat16 if has_bf16(matrix.device) else matrix.dtype)
     x = x.T if len(x) > len(x.T) else x  # the short side squared is less work
     for _ in range(rounds):
         square = x @ x.T
         x = torch.addmm(x, torch.addmm(square, square, square, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
     return (x.T if len(matrix) > len(matrix.T) else x).to(matrix.dtype)
+
+
+def multiply_adds(run):
+    """Of convolutions and matrix products in `run()`, backward passes included; a fused attention goes uncounted."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() // 2
 
 
 def optimizers(model, lr, muon, weight_decay):
@@ -115,8 +123,8 @@ def fit(
     `watch(step, averaged_model)` is called at each of the `lines` printed lines. History: {name: [value per step]}.
     """
     AcceleratorState._reset_state()  # else a process is held to the precision of its first run
-    # picks CUDA or MPS where there is one
-    accelerator = Accelerator(mixed_precision="bf16" if bf16 and has_bf16() else "no")
+    device = torch.accelerator.current_accelerator() or "cpu"  # as Accelerator picks it: CUDA or MPS where there is one
+    accelerator = Accelerator(mixed_precision="bf16" if bf16 and has_bf16(device) else "no")
     model = accelerator.prepare(model)
     steppers = accelerator.prepare(*optimizers(model, lr, muon, weight_decay))
     steppers = list(steppers) if isinstance(steppers, tuple) else [steppers]

@@ -7,6 +7,7 @@ stall headless runs and hide errors.
 
 import html
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -215,7 +216,7 @@ SPOILS = {  # field of Damage: label, least, most, step
     "noise": ("noise", 0.0, 0.4, 0.01),
     "blur": ("blur, px", 0.0, 4.0, 0.1),
     "brightness": ("brightness", -0.6, 0.6, 0.02),
-    "contrast": ("contrast lost", 0.0, 0.95, 0.01),
+    "contrast": ("greyness", 0.0, 0.95, 0.01),
     "occluder": ("bar, px", 0.0, 32.0, 1.0),
     "texture": ("texture", 0.0, 0.8, 0.01),
     "distractors": ("still dots", 0, SPOTS, 1),
@@ -292,6 +293,8 @@ class Canvas(anywidget.AnyWidget):
     patches = T.Bytes().tag(sync=True)
     view = T.Dict().tag(sync=True)
 
+    state: Callable  # () -> the traits that change: {"view": ..., and others by name}
+
     def __init__(self, kind, fixed, grid=(8, 4, 4), frames=16, size=64):
         self.error, self._seq = None, 0
         common = {"luts": LUTS, "grid": list(grid), "frames": frames, "size": size}
@@ -300,10 +303,6 @@ class Canvas(anywidget.AnyWidget):
 
     def __repr__(self):
         return f"{type(self).__name__}()"
-
-    def state(self):
-        """The traits that change: {"view": ..., and others by name}."""
-        raise NotImplementedError
 
     def hear(self, message):
         """A message from the browser, {"do": what, ...}: calls the method `do_what` with the rest."""
