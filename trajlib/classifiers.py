@@ -20,8 +20,8 @@ class Simple3DCNN(nn.Module):
         super().__init__()
         self.config = {}
         widths = (3, 16, 32, 64)
-        blocks = [
-            layer for a, b in pairwise(widths) for layer in (nn.Conv3d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool3d(2))
+        blocks = [  # pooled, then rectified: the same numbers as drawn (the two commute) for an eighth of the work
+            layer for a, b in pairwise(widths) for layer in (nn.Conv3d(a, b, 3, padding=1), nn.MaxPool3d(2), nn.ReLU())
         ]
         self.features = nn.Sequential(*blocks, nn.Flatten())  # (b, 64, 2, 8, 8) -> (b, 8192)
         self.head = nn.Sequential(nn.Linear(64 * 2 * 8 * 8, 128), nn.ReLU(), nn.Linear(128, len(FAMILIES)))

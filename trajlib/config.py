@@ -21,7 +21,7 @@ COMMIT_STUDY = {"steps": 400, "clips": 4400, "test_clips": 200, "seeds": (0, 1)}
 COMMIT_STUDY |= {"transformer": {"dim": 96, "depth": 4, "heads": 3}}
 DAMAGE_STUDY = {"test_clips": 400}
 # steps and batch for each kind of network; pixels see 4,800 clips a run. The sizes come in the order of their weight
-CONTEST = {"clips": 6400, "sizes": (160, 1600, 6400, 40, 400), "seeds": (0, 1, 2, 3, 4), "versions": 2, "looks": 8}
+CONTEST = {"clips": 6400, "sizes": (160, 1600, 6400, 40, 400), "seeds": (0, 1, 2, 3, 4), "versions": 2, "looks": 4}
 CONTEST |= {"validation_clips": 200, "test_clips": 2000, "taught": {"steps": 500, "batch": 16}}
 CONTEST |= {"steps": {"pixels": 300, "tokens": 1200, "trunk": 200}, "batch": {"pixels": 16, "tokens": 64, "trunk": 16}}
 CONTEST |= {
