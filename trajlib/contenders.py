@@ -22,7 +22,8 @@ from trajlib import FAMILIES, pretrained, recipes, stamps
 from trajlib.classifiers import Simple3DCNN, TokenClassifier, TokenTracker, seen_dot
 from trajlib.codes import codebook_of
 from trajlib.dataset import SEEDS, TrajectoryDataset, to_float, version
-from trajlib.metrics import follow_dot, path_shape
+from trajlib.metrics import exposure, path_shape
+from trajlib.physics import fit_families
 from trajlib.render import FRAMES
 from trajlib.tokenizer import Tokenizer
 from trajlib.training import fit
@@ -116,16 +117,19 @@ def states(transformer, tokens):
 CODES = {  # what is on the shelf: made from what, by which trained model, how
     "tokens": ("pixels", "tokenizer", lambda codec: codec.encode),
     "untrained": ("pixels", "tokenizer", lambda codec: untrained(codec).encode),
-    "dots": ("pixels", None, lambda _: lambda videos: follow_dot(videos)[0]),
-    "paths": ("tokens", "token_tracker", lambda tracker: lambda tokens: tracker(tokens)[..., :2]),
+    "dots": ("pixels", None, lambda _: seen_dot),
+    "paths": ("tokens", "token_tracker", lambda tracker: tracker),  # (b, 16, 3) both: x, y, radius
+    "exposures": ("pixels", None, lambda _: lambda videos: torch.from_numpy(exposure(videos))),
     # 16 places of a step averaged, steps side by side: (b, 8 dim)
     "frozen": ("tokens", "transformer", lambda net: lambda x: states(net, x).unflatten(1, (-1, 16)).mean(2).flatten(1)),
 }
 SEES = {"pixels": "pixels", "tokens": "tokens", "frozen": "tokens, by their states", "paths": "tokens, by the tracker"}
-SEES |= {"dots": "pixels, by their ink", "untrained": "other codes", "swapped": "tokens, dealt anew"}  # for readers
+SEES |= {"dots": "pixels, by their ink", "exposures": "pixels, without time"}
+SEES |= {"untrained": "other codes", "swapped": "tokens, dealt anew"}  # for readers
 TAUGHT = ("follower", "frames")  # networks that have learnt without labels where the dot is
 MODELS = {"tokens": ("tokenizer",), "untrained": ("tokenizer",), "paths": ("tokenizer", "token_tracker")}
-MODELS |= {"frozen": ("tokenizer", "transformer"), "dots": (), "follower": (), "frames": ()}
+MODELS |= {"frozen": ("tokenizer", "transformer"), "dots": (), "exposures": ()}
+MODELS |= dict.fromkeys(TAUGHT, ())
 
 
 def maker(shelf, kind):
@@ -219,6 +223,15 @@ def reader(shelf):
     return TokenClassifier(codec.config["levels"], codec.grid, **shelf.cfg.token_classifier)
 
 
+def followed_tokens(shelf):
+    """`TokenClassifier` with all of the tracker but its last layer."""
+    tracker = model(shelf.artifacts, "token_tracker")[0]
+    net = TokenClassifier(**tracker.config)
+    known = {key: value for key, value in tracker.state_dict().items() if not key.startswith("head.")}
+    net.load_state_dict(known, strict=False)
+    return net
+
+
 class TrunkReader(nn.Module):
     """The masked transformer, all its weights free, under a head that reads the mean of its states: logits (b, 4)."""
 
@@ -268,12 +281,19 @@ class Arm:
     sees: str
     build: Callable
     needs: tuple[str, ...] = ()  # what must be on the shelf
+    models: tuple[str, ...] = ()  # trained ones that its network begins with
     plain: bool = False  # no versions, no decay, no early stop
-    logistic: bool = False  # else ridge regression
+    reader: str = "ridge"  # of its numbers, see `contest.LINEAR`
 
 
-def shapes(shelf, paths):
-    return path_shape(paths.numpy())
+def shapes(shelf, dots):
+    return path_shape(dots[..., :2].numpy())
+
+
+def laid(shelf, dots):
+    """How well each family's equation fits the dots (m, 16, 3), and the shape of their path: (m, 4 + 39)."""
+    fits = fit_families(dots[..., :2].numpy(), dots[..., 2].clamp_min(0.5).numpy())
+    return np.concatenate([np.stack([fit.score for fit in fits.values()], 1), shapes(shelf, dots)], 1)
 
 
 ARMS = {
@@ -286,7 +306,7 @@ ARMS = {
     "I3D, from scratch": Arm("pixels", "without that", "pixels", functools.partial(i3d, inflate=False)),
     "3D CNN that followed dots": Arm("pixels", "in clips, without labels", "pixels", followed, ("follower",)),
     "transformer on codes": Arm("tokens", "TokenClassifier", "tokens", reader, ("tokens",)),
-    "bag of tokens": Arm("linear", "counts, no places", "tokens", bag, ("tokens",), logistic=True),
+    "bag of tokens": Arm("linear", "counts, no places", "tokens", bag, ("tokens",), reader="logistic, unscaled"),
     "linear on codes": Arm("linear", "digits, each value by itself", "tokens", one_hot, ("tokens",)),
     "linear on code vectors": Arm("linear", "digits as coordinates", "tokens", vectors, ("tokens",)),
     "pooled code vectors": Arm(
@@ -297,10 +317,18 @@ ARMS = {
     ),
     "masked transformer, fine-tuned": Arm(
         "trunk", "all its weights free", "tokens", lambda shelf: TrunkReader(model(shelf.artifacts, "transformer")[0]),
-        ("tokens",),
+        ("tokens",), ("transformer",),
+    ),
+    "transformer that followed dots": Arm(
+        "tokens", "the tracker, taught families", "tokens", followed_tokens, ("tokens",), ("token_tracker",)
     ),
     "dot read from tokens": Arm("linear", "the tracker's path, its shape", "paths", shapes, ("tokens", "paths")),
+    "dot read, equations": Arm(
+        "linear", "that, and how each family fits", "paths", laid, ("tokens", "paths"), reader="logistic"
+    ),
     "dot seen in pixels": Arm("linear", "the centre of ink, its shape", "dots", shapes, ("dots",)),
+    "dot seen, equations": Arm("linear", "that, and how each family fits", "dots", laid, ("dots",), reader="logistic"),
+    "long exposure": Arm("linear", "its moments, no time", "exposures", lambda _, x: x.numpy(), ("exposures",)),
     "untrained tokenizer's codes": Arm("tokens", "control: codes by chance", "untrained", reader, ("untrained",)),
     "tokens swapped between clips": Arm("tokens", "control: must be at chance", "swapped", reader, ("tokens",)),
 }  # fmt: skip
@@ -308,5 +336,4 @@ ARMS = {
 
 def models_of(name):
     """The trained models that an arm takes."""
-    found = {m for need in ARMS[name].needs for m in MODELS[need]}
-    return sorted(found | ({"transformer"} if ARMS[name].kind == "trunk" else set()))
+    return sorted({m for need in ARMS[name].needs for m in MODELS[need]} | set(ARMS[name].models))

@@ -127,8 +127,11 @@ def by_network(arm, shelf, chosen, seed):
 # ---- readers without a network: numbers in, families out ----
 
 
-RIDGE = [make_pipeline(StandardScaler(), RidgeClassifier(10.0**k)) for k in range(7, -1, -1)]  # the strongest first
-LOGISTIC = [LogisticRegression(C=10.0**k, max_iter=2000) for k in range(-3, 1)]
+LINEAR = {  # the strongest penalty first
+    "ridge": [make_pipeline(StandardScaler(), RidgeClassifier(10.0**k)) for k in range(7, -1, -1)],
+    "logistic": [make_pipeline(StandardScaler(), LogisticRegression(C=10.0**k, max_iter=2000)) for k in range(-3, 2)],
+    "logistic, unscaled": [LogisticRegression(C=10.0**k, max_iter=2000) for k in range(-3, 1)],  # for sparse counts
+}
 
 
 @functools.lru_cache(maxsize=4)
@@ -144,7 +147,7 @@ def by_numbers(arm, shelf, chosen, seed):
     versions, began = shelf.turns("train").shape[1], time.process_time()
     rows = (chosen[:, None] * versions + torch.arange(versions)).flatten().numpy()
     labels = families(chosen).repeat_interleave(versions).numpy()
-    readers = [reader.fit(x[rows], labels) for reader in map(clone, LOGISTIC if arm.logistic else RIDGE)]
+    readers = [reader.fit(x[rows], labels) for reader in map(clone, LINEAR[arm.reader])]
     best = max(readers, key=lambda reader: reader.score(examined[:held], families(range(held))))  # the first of equals
     seconds = time.process_time() - began
     hits = best.predict(test) == families(range(n)).numpy()

@@ -20,7 +20,6 @@ from scipy.stats import binomtest
 from sklearn.linear_model import RidgeClassifierCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch.nn import functional as F
 
 from trajlib import FAMILIES, metrics, physics, pretrained, recipes
 from trajlib.ablations import file_of, provenance
@@ -103,16 +102,10 @@ def moved(videos):
     return seen_dot(1 - (x.amax(2, keepdim=True) - x))
 
 
-def exposure(videos, size=32):
-    """The long exposure's moments, as in notebook 07: (n, 21)."""
-    dark = 1 - to_float(videos).mean((1, 2))
-    return metrics.shape_moments(F.adaptive_avg_pool2d(dark, size).numpy())
-
-
 def by_exposure(linear, videos):
-    """A linear classifier's scores (n, 4) of the moments; NaN for a clip that is all white."""
+    """A linear classifier's scores (n, 4) of the long exposure's moments; NaN for a clip that is all white."""
     with np.errstate(all="ignore"):
-        numbers = exposure(videos)
+        numbers = metrics.exposure(to_float(videos))
     found = np.isfinite(numbers).all(1)
     scores = np.full((len(numbers), len(FAMILIES)), np.nan)
     if found.any():
@@ -135,7 +128,8 @@ def readers(cfg, artifacts, own=None):
     held = TrajectoryDataset(cfg.validation_clips, seed=SEEDS["validation"]).batch()
     known = TrajectoryDataset(cfg.labelled_clips, seed=SEEDS["train"]).batch()
     linear = make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(-2, 5, 15)))
-    linear.fit(np.concatenate([exposure(part) for part in known.videos.split(100)]), known.labels.numpy())
+    exposures = [metrics.exposure(to_float(part)) for part in known.videos.split(100)]
+    linear.fit(np.concatenate(exposures), known.labels.numpy())
     follow = partial(tracked, pretrained.load("token_tracker", artifacts)[0])
     codec = pretrained.load("tokenizer", artifacts)[0]
     noise = off(follow, torch.cat([codec.encode(to_float(part)) for part in held.videos.split(32)]), held.paths)

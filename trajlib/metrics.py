@@ -135,6 +135,12 @@ def shape_moments(pictures, order=5):
     return np.stack([*found, unit[:, 0, 0], pictures.sum((1, 2)), pictures.max((1, 2))], 1)
 
 
+def exposure(videos, size=32):
+    """Moments of videos (n, 3, t, h, w) in [0, 1] as one long exposure, which shows the path and no time: (n, 21)."""
+    dark = 1 - videos.mean((1, 2))
+    return shape_moments(torch.nn.functional.adaptive_avg_pool2d(dark, size).numpy())
+
+
 def path_shape(paths):
     """How a path bends, turns and changes its speed, wherever it lies and however it is turned: (n, 16, 2) -> (n, 39).
 
