@@ -188,7 +188,7 @@ def test_swapped_tokens_keep_their_places_and_lose_the_family():
     assert low < 0.25 < high
     hot = [nn.functional.one_hot(x.flatten(1), 4).flatten(1).numpy() for x in (tokens, swapped)]
     half = n // 2
-    shares = [contest.RIDGE[4].fit(x[:half], families[:half]).score(x[half:], families[half:]) for x in hot]
+    shares = [contest.LINEAR["ridge"][4].fit(x[:half], families[:half]).score(x[half:], families[half:]) for x in hot]
     assert shares[0] == 1
     low, high = metrics.wilson(round(shares[1] * half), half, 0.9999)
     assert low < 0.25 < high
