@@ -93,7 +93,6 @@ class Profile:
     tracker_batch: int = 64
     tracker_recipe: dict[str, Any] = None
     contest: dict[str, Any] = None  # budget of every contender of `trajlib.contest`
-    label_seeds: int = 5  # 07: draws of the labelled clips, for each number of them
 
 
 PROFILES = {
@@ -174,7 +173,6 @@ PROFILES = {
         | {"clips": 16, "sizes": (8, 16), "seeds": (0,), "versions": 2, "looks": 2, "validation_clips": 4}
         | {"test_clips": 12, "taught": {"steps": 2, "batch": 2}, "steps": dict.fromkeys(CONTEST["steps"], 2)}
         | {"batch": dict.fromkeys(CONTEST["batch"], 2)},
-        label_seeds=2,
     ),
 }
 
