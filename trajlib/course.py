@@ -171,9 +171,19 @@ def write_kernelspec(home: Path) -> None:
     """Under `home`, a kernel `python3` that is this interpreter, whatever kernels the user has registered."""
     spec = home / "kernels" / "python3"
     spec.mkdir(parents=True)
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
+    argv = [sys.executable, "-c", _LAUNCH, "-f", "{connection_file}", "--log-level=CRITICAL"]
     content = {"argv": argv, "display_name": "Python 3", "language": "python", "metadata": {"debugger": False}}
     (spec / "kernel.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+# A kernel that is told to end while its loop is busy leaves a task behind, and asyncio says so on stderr: no fault of
+# the notebook. Everything else that asyncio reports is let through.
+_LAUNCH = """
+import logging
+from ipykernel.kernelapp import launch_new_instance
+logging.getLogger("asyncio").addFilter(lambda said: "Task was destroyed but it is pending" not in said.getMessage())
+launch_new_instance()
+"""
 
 
 @contextlib.contextmanager
