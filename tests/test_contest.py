@@ -18,7 +18,7 @@ from trajlib.contenders import ARMS, Shelf, dealt, pixels
 from trajlib.transformer import MaskedTransformer
 
 CFG = profile("smoke")
-NETWORKS = [name for name in ARMS if ARMS[name].kind != "linear"]
+NETWORKS = [name for name in ARMS if ARMS[name].kind not in ("linear", "pair")]
 
 
 @pytest.fixture(autouse=True)
@@ -58,13 +58,15 @@ def test_hits_come_back_as_they_were_packed(hits):
 
 def test_every_contender_comes_through(whole):
     out, rows, _ = whole
-    assert {(row["arm"], row["labels"]) for row in rows} == {(a, k) for a in ARMS for k in CFG.contest["sizes"]}
+    pairs, few = [name for name in ARMS if ARMS[name].kind == "pair"], CFG.contest["pair"]["labels"]
+    due = [(name, k) for name in ARMS for k in (few if name in pairs else CFG.contest["sizes"])]
+    assert sorted((row["arm"], row["labels"]) for row in rows) == sorted(due)
     for row in rows:
         assert row["accuracy"] == pytest.approx(contest.unpack(row["hits"], row["tested"]).mean())
         assert row["parameters"] > 0
         assert row["multiply_adds"] > 0
     again = contest.read(out)
-    assert [row["arm"] for row in again] == [name for name in ARMS for _ in CFG.contest["sizes"]]
+    assert [(row["arm"], row["labels"]) for row in again] == due
     hits = {(row["arm"], row["labels"]): row["hits"] for row in rows}
     assert all(row["hits"] == hits[row["arm"], row["labels"]] for row in again)
     curves = contest.curves(again)
@@ -102,12 +104,31 @@ def test_linear_readers_learn_from_the_same_clips_as_networks(monkeypatch):
 
     monkeypatch.setattr(contest, "numbers", rows)
     monkeypatch.setattr(contest, "clone", lambda reader: Reader())
+    monkeypatch.setattr(contest, "source_of_numbers", lambda *args: ())
     monkeypatch.setattr(contest, "cost_of_numbers", lambda *args: {})
     chosen, versions = contest.labelled(CFG, 8, 3), CFG.contest["versions"]
     contest.by_numbers(ARMS["linear on codes"], Shelf(CFG, "", None), chosen, 3)
     rows, labels = learnt[0]
     assert rows == [clip * versions + k for clip in chosen.tolist() for k in range(versions)]
     assert labels == [row // versions % len(FAMILIES) for row in rows]
+
+
+def test_a_pair_of_the_few_sees_the_labelled_clips_alone_in_all_their_versions():
+    shelf, chosen = Shelf(CFG, "", None), contest.labelled(CFG, 4, 1)
+    due = {v.numpy().tobytes() for i in chosen for v in contenders.films("train", [i] * 96, range(96))}
+    few = contest.shown(shelf, ARMS["dot read, tokenizer of the few"], chosen)
+    seen = [few(range(k, k + 8)) for k in range(0, 4 * 96, 8)]
+    assert {video.numpy().tobytes() for videos in seen for video in videos} == due
+    assert len(due) == 4 * 96
+    assert torch.equal(few([5]), few([5]))
+
+
+def test_a_pair_of_the_many_sees_no_labelled_clip():
+    shelf = Shelf(CFG, "", None)
+    many = contest.shown(shelf, ARMS["dot read, tokenizer as small"], contest.labelled(CFG, 4, 1))
+    n = shelf.sizes["train"]
+    labelled = {video.numpy().tobytes() for video in contenders.films("train", range(n), [0] * n)}
+    assert not labelled & {video.numpy().tobytes() for video in many(range(16))}
 
 
 def test_few_labels_are_among_many_and_seeds_differ():

@@ -231,22 +231,30 @@ BY_NAME = {arm.name: arm for arm in ARMS}
 # ---- one run ----
 
 
-def base_arguments(cfg):
-    """The study's tokenizer with every width scaled by `cfg.ablation["width"]`: {argument: value}."""
-    config, width = Tokenizer(**cfg.ablation["tokenizer"]).config, cfg.ablation["width"]
+def narrowed(config, width):
+    """A `Tokenizer`'s arguments with every width scaled."""
 
-    def narrowed(layer):
+    def scaled(layer):
         kind, *size = (layer,) if isinstance(layer, str) else layer
         return (kind, *(int(n * width) for n in size)) if kind.startswith("compress") else layer
 
-    return config | {"dim": int(config["dim"] * width), "layers": tuple(map(narrowed, config["layers"]))}
+    return config | {"dim": int(config["dim"] * width), "layers": tuple(map(scaled, config["layers"]))}
+
+
+def base_arguments(cfg):
+    """The study's tokenizer with every width scaled by `cfg.ablation["width"]`: {argument: value}."""
+    return narrowed(Tokenizer(**cfg.ablation["tokenizer"]).config, cfg.ablation["width"])
+
+
+def shortened(recipe, steps):
+    """A recipe in another number of steps; the average reaches back over the same share of them."""
+    forgotten = (1 - recipe["ema"]) * recipe["steps"] / steps
+    return recipe | {"steps": steps, "ema": max(0.0, 1 - forgotten), "lines": 0}
 
 
 def base_recipe(cfg):
-    """The recipe in the study's number of steps; the average reaches back over the same share of them."""
-    recipe, steps = cfg.ablation["recipe"], cfg.ablation["steps"]
-    forgotten = (1 - recipe["ema"]) * recipe["steps"] / steps
-    return recipe | {"steps": steps, "ema": max(0.0, 1 - forgotten), "lines": 0}
+    """The recipe in the study's number of steps."""
+    return shortened(cfg.ablation["recipe"], cfg.ablation["steps"])
 
 
 def build(arm, cfg):

@@ -32,6 +32,8 @@ CONTEST |= {
         "trunk": {"lr": 5e-4, "muon": 0.005, "weight_decay": 0.05, "ema": 0.98, "bf16": False},
     }
 }
+# a tokenizer and a tracker of half the width and a third of the steps, from the labelled clips alone or from others
+CONTEST |= {"pair": {"labels": (160,), "seeds": (0,), "width": 0.5, "tokenizer": 1500, "tracker": 3000, "clips": 7680}}
 TINY_LAYERS = (("residual"), ("compress_space", 32), ("residual"), ("compress_space", 48), ("residual"))
 
 
@@ -172,7 +174,8 @@ PROFILES = {
         contest=CONTEST
         | {"clips": 16, "sizes": (8, 16), "seeds": (0,), "versions": 2, "looks": 2, "validation_clips": 4}
         | {"test_clips": 12, "taught": {"steps": 2, "batch": 2}, "steps": dict.fromkeys(CONTEST["steps"], 2)}
-        | {"batch": dict.fromkeys(CONTEST["batch"], 2)},
+        | {"batch": dict.fromkeys(CONTEST["batch"], 2)}
+        | {"pair": {"labels": (8,), "seeds": (0,), "width": 1, "tokenizer": 2, "tracker": 2, "clips": 16}},
     ),
 }
 

@@ -73,11 +73,16 @@ def model(artifacts, name):
     return pretrained.load(name, artifacts)
 
 
-def pixels(split, index, turns):
-    """Clips of a split in versions of them: (b, 3, 16, 64, 64) in [0, 1]."""
+def films(split, index, turns):
+    """Clips of a split in versions of them: (b, 3, 16, 64, 64) uint8."""
     world = TrajectoryDataset(recipes.WORLD, seed=SEEDS[split])
     pairs = zip(torch.as_tensor(index).tolist(), torch.as_tensor(turns).tolist(), strict=True)
-    return to_float(torch.stack([version(torch.from_numpy(world[i].video), turn) for i, turn in pairs]))
+    return torch.stack([version(torch.from_numpy(world[i].video), turn) for i, turn in pairs])
+
+
+def pixels(split, index, turns):
+    """The same in [0, 1]."""
+    return to_float(films(split, index, turns))
 
 
 def see(shelf, kind, split, index, turns):
@@ -125,7 +130,7 @@ CODES = {  # what is on the shelf: made from what, by which trained model, how
 }
 SEES = {"pixels": "pixels", "tokens": "tokens", "frozen": "tokens, by their states", "paths": "tokens, by the tracker"}
 SEES |= {"dots": "pixels, by their ink", "exposures": "pixels, without time"}
-SEES |= {"untrained": "other codes", "swapped": "tokens, dealt anew"}  # for readers
+SEES |= {"few": "own tokens, by a tracker", "untrained": "other codes", "swapped": "tokens, dealt anew"}  # to be read
 TAUGHT = ("follower", "frames")  # networks that have learnt without labels where the dot is
 MODELS = {"tokens": ("tokenizer",), "untrained": ("tokenizer",), "paths": ("tokenizer", "token_tracker")}
 MODELS |= {"frozen": ("tokenizer", "transformer"), "dots": (), "exposures": ()}
@@ -274,9 +279,9 @@ def vectors(shelf, tokens, pooled=False):
 
 @dataclass(frozen=True)
 class Arm:
-    """One contender. `build(shelf)` is its network; a "linear" one's `build(shelf, codes)` is its numbers (m, d)."""
+    """One contender. `build(shelf)` is its network; what a linear reader reads is `build(shelf, codes)`, (m, d)."""
 
-    kind: str  # of budget: "pixels", "tokens", "trunk"; or "linear"
+    kind: str  # of budget: "pixels", "tokens", "trunk"; "linear"; or "pair", linear on a tokenizer of its own
     what: str
     sees: str
     build: Callable
@@ -284,6 +289,7 @@ class Arm:
     models: tuple[str, ...] = ()  # trained ones that its network begins with
     plain: bool = False  # no versions, no decay, no early stop
     reader: str = "ridge"  # of its numbers, see `contest.LINEAR`
+    few: bool = False  # of a pair: it sees the labelled clips alone
 
 
 def shapes(shelf, dots):
@@ -329,6 +335,10 @@ ARMS = {
     "dot seen in pixels": Arm("linear", "the centre of ink, its shape", "dots", shapes, ("dots",)),
     "dot seen, equations": Arm("linear", "that, and how each family fits", "dots", laid, ("dots",), reader="logistic"),
     "long exposure": Arm("linear", "its moments, no time", "exposures", lambda _, x: x.numpy(), ("exposures",)),
+    "dot read, tokenizer of the few": Arm(
+        "pair", "control: no other clips than those with labels", "few", laid, reader="logistic", few=True
+    ),
+    "dot read, tokenizer as small": Arm("pair", "control: the same from many clips", "few", laid, reader="logistic"),
     "untrained tokenizer's codes": Arm("tokens", "control: codes by chance", "untrained", reader, ("untrained",)),
     "tokens swapped between clips": Arm("tokens", "control: must be at chance", "swapped", reader, ("tokens",)),
 }  # fmt: skip

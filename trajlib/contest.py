@@ -9,8 +9,8 @@ is chosen. Networks of a kind see as many clips, in versions: any of 96 for pixe
 What is not the same, since it is the question: what was learnt before. The tokenizer and the tracker saw the train
 world's clips without labels, and so did the two pixel networks with help, if fewer. The masked transformer saw 12,000
 clips *with* their families, though as a condition and never as an answer: its arms are no few-label readers in the
-strict sense. A tokenizer that saw the 160 clips alone would be the control for the tokenizer's own learning; it
-is left out, being too dear.
+strict sense. Two pairs of a tokenizer and a tracker are the control for that: the course's own in half the width and
+fewer steps, one pair from the labelled clips alone, the other from clips without labels. Being dear, they run but once.
 
 Costs are of a reader, without the tokenizer, which is the same for all on tokens: 07 measures it. CPU seconds of
 training include the making of its clips and the looks at validation clips, not what was learnt before.
@@ -19,6 +19,7 @@ training include the making of its clips and the looks at validation clips, not 
 import contextlib
 import copy
 import csv
+import dataclasses
 import functools
 import io
 import json
@@ -36,10 +37,26 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from trajlib import FAMILIES, pretrained, recipes, stamps
-from trajlib.ablations import LIBRARIES, StudyError, file_of, provenance
-from trajlib.classifiers import classification_loss
-from trajlib.contenders import ARMS, CHUNK, CODES, TAUGHT, Shelf, encode, families, maker, model, models_of, see, teach
+from trajlib.ablations import LIBRARIES, StudyError, file_of, narrowed, provenance, shortened
+from trajlib.classifiers import TokenTracker, classification_loss, tracking_loss
+from trajlib.contenders import (
+    ARMS,
+    CHUNK,
+    CODES,
+    TAUGHT,
+    Shelf,
+    encode,
+    families,
+    films,
+    maker,
+    model,
+    models_of,
+    pixels,
+    see,
+    teach,
+)
 from trajlib.dataset import VERSIONS
+from trajlib.tokenizer import Tokenizer, reconstruction_loss
 from trajlib.training import fit, multiply_adds
 
 FILE = "contest.csv"
@@ -146,20 +163,30 @@ def by_numbers(arm, shelf, chosen, seed):
     x, examined, test = (numbers(arm, shelf, split) for split in ("train", "validation", "test"))
     versions, began = shelf.turns("train").shape[1], time.process_time()
     rows = (chosen[:, None] * versions + torch.arange(versions)).flatten().numpy()
-    labels = families(chosen).repeat_interleave(versions).numpy()
-    readers = [reader.fit(x[rows], labels) for reader in map(clone, LINEAR[arm.reader])]
-    best = max(readers, key=lambda reader: reader.score(examined[:held], families(range(held))))  # the first of equals
+    best = best_reader(arm, x[rows], families(chosen).repeat_interleave(versions), examined[:held])
     seconds = time.process_time() - began
     hits = best.predict(test) == families(range(n)).numpy()
-    return cost_of_numbers(arm, shelf, best) | {"seconds": seconds, "steps": 0, "clips": len(rows)}, hits
+    costs = cost_of_numbers(arm, shelf, best, *source_of_numbers(arm, shelf))
+    return costs | {"seconds": seconds, "steps": 0, "clips": len(rows)}, hits
 
 
-def cost_of_numbers(arm, shelf, best):
-    """{column: value} of a linear reader, and of the network that makes its numbers unless that is the tokenizer."""
+def best_reader(arm, x, labels, examined):
+    """Of the arm's linear readers, taught x (m, d) and labels (m,), the best on the first validation clips (k, d)."""
+    readers = [reader.fit(x, labels.numpy()) for reader in map(clone, LINEAR[arm.reader])]
+    true = families(range(examined.shape[0]))  # counts are sparse: they have no len
+    return max(readers, key=lambda reader: reader.score(examined, true))  # the first of equals
+
+
+def source_of_numbers(arm, shelf):
+    """What makes a linear reader's codes, the network in it if that is not the tokenizer, and what it is given."""
     given = arm.sees in ("tokens", "untrained")
     make, net = (nn.Identity(), None) if given else maker(shelf, arm.sees)
     index = torch.arange(min(50, shelf.cfg.contest["test_clips"]))
-    inputs = see(shelf, arm.sees if given else CODES[arm.sees][0], "test", index, torch.zeros_like(index))
+    return make, net, see(shelf, arm.sees if given else CODES[arm.sees][0], "test", index, torch.zeros_like(index))
+
+
+def cost_of_numbers(arm, shelf, best, make, net, inputs):
+    """{column: value} of a linear reader, and of the network that makes its numbers unless that is the tokenizer."""
     began = time.process_time()
     with torch.no_grad():
         found = arm.build(shelf, make(inputs))
@@ -167,7 +194,70 @@ def cost_of_numbers(arm, shelf, best):
     seconds, weights = time.process_time() - began, len(FAMILIES) * found.shape[1]
     parameters = weights + len(FAMILIES) + (sum(w.numel() for w in net.parameters()) if net else 0)
     costs = {"parameters": parameters, "multiply_adds": weights + multiply_adds(lambda: make(inputs[:1]))}
-    return costs | {"milliseconds": 1000 * seconds / len(index)}
+    return costs | {"milliseconds": 1000 * seconds / len(inputs)}
+
+
+# ---- a tokenizer of one's own ----
+
+
+def shown(shelf, arm, chosen):
+    """A function: numbers, each of which comes but once -> uint8 videos, for an arm's tokenizer and tracker.
+
+    Of the chosen clips alone, all of them in one pass after another, each time in another version; or clips of the
+    train world after those with labels.
+    """
+    first = shelf.cfg.contest["clips"]
+
+    def few(numbers):
+        turns, places = np.divmod(np.asarray(numbers), len(chosen))
+        orders = [np.random.default_rng(int(turn)).permutation(len(chosen)) for turn in turns]
+        index = [order[place] for order, place in zip(orders, places, strict=True)]
+        return films("train", chosen[index], (37 * turns + index) % VERSIONS)  # 37: all 96, one after another
+
+    return few if arm.few else lambda numbers: films("train", [first + k for k in numbers], [0] * len(numbers))
+
+
+def taught_pair(shelf, arm, chosen, seed):
+    """A tokenizer, and a tracker of its tokens, that have seen what `shown` shows and no label."""
+    cfg, budget = shelf.cfg, shelf.cfg.contest["pair"]
+    cfg = dataclasses.replace(cfg, tokenizer_recipe=shortened(cfg.tokenizer_recipe, budget["tokenizer"]))
+    clips = shown(shelf, arm, chosen)
+    torch.manual_seed(seed)
+    codec = Tokenizer(**narrowed(Tokenizer(**cfg.tokenizer).config, budget["width"]))
+    batch = recipes.tokenizer_batches(cfg, clips)
+    codec, _ = fit(codec, lambda m, b: reconstruction_loss(m, *b, hue=cfg.hue_weight), batch, seed=seed,
+                   **cfg.tokenizer_recipe)  # fmt: skip
+    examples = recipes.encode_dots(codec, budget["clips"], clips)
+    tracker = TokenTracker(codec.config["levels"], codec.grid, **cfg.token_tracker)
+    batch = recipes.shuffled_batches(examples, cfg.tracker_batch, seed)
+    recipe = shortened(cfg.tracker_recipe, budget["tracker"])
+    return codec, fit(tracker, lambda m, b: tracking_loss(m, *b), batch, seed=seed, **recipe)[0]
+
+
+def by_pair(arm, shelf, chosen, seed):
+    """The same as `by_numbers`, of paths that a tokenizer and a tracker of the run's own read."""
+    n, held, began = shelf.cfg.contest["test_clips"], looked_at(shelf.cfg, len(chosen)), time.process_time()
+    with contextlib.redirect_stdout(io.StringIO()):
+        codec, tracker = taught_pair(shelf, arm, chosen, seed)
+
+    @torch.no_grad()
+    def tokens(split, index, turns):
+        parts = zip(index.split(20), turns.split(20), strict=True)
+        return torch.cat([codec.encode(pixels(split, *part)) for part in parts])
+
+    @torch.no_grad()
+    def read(split, index, turns):
+        return arm.build(shelf, torch.cat([tracker(part) for part in tokens(split, index, turns).split(20)]))
+
+    turns = shelf.turns("train")[chosen]  # (labels, versions)
+    index = chosen.repeat_interleave(turns.shape[1])
+    examined = read("validation", torch.arange(held), torch.zeros(held, dtype=torch.long))
+    best = best_reader(arm, read("train", index, turns.flatten()), families(index), examined)
+    seconds, some = time.process_time() - began, torch.arange(n)
+    hits = best.predict(read("test", some, torch.zeros_like(some))) == families(some).numpy()
+    costs = cost_of_numbers(arm, shelf, best, tracker, tracker, tokens("test", some[:50], torch.zeros_like(some[:50])))
+    steps = sum(shelf.cfg.contest["pair"][name] for name in ("tokenizer", "tracker"))
+    return costs | {"seconds": seconds, "steps": steps, "clips": len(index)}, hits
 
 
 # ---- the study ----
@@ -180,13 +270,18 @@ def stamp(name, shelf):
     facts += [budget[key].get(kind) for key in ("steps", "batch", "recipes")]
     facts += [budget["recipes"]["plain"] if ARMS[name].plain else None, budget["versions"], budget["looks"]]
     facts += [budget["taught"] if set(ARMS[name].needs) & set(TAUGHT) else None]
+    if kind == "pair":
+        cfg = shelf.cfg
+        facts += [budget["pair"], ARMS[name].few, cfg.tokenizer, cfg.tokenizer_recipe, cfg.tokenizer_batch]
+        facts += [cfg.close_up_batch, cfg.close_up_share, cfg.hue_weight]
+        facts += [cfg.token_tracker, cfg.tracker_recipe, cfg.tracker_batch]
     return stamps.digest([json.dumps(facts)])
 
 
 def run_arm(name, labels, seed, shelf):
     """One run: {column: value}."""
     arm = ARMS[name]
-    learn = by_numbers if arm.kind == "linear" else by_network
+    learn = {"linear": by_numbers, "pair": by_pair}.get(arm.kind, by_network)
     costs, hits = learn(arm, shelf, labelled(shelf.cfg, labels, seed), seed)
     row = {"arm": name, "labels": labels, "seed": seed, "accuracy": float(hits.mean())}
     return row | {"tested": len(hits), "hits": pack(hits)} | costs
@@ -198,7 +293,9 @@ def plan(cfg, only=()):
     if unknown:
         raise StudyError(f"There is no arm {', '.join(sorted(unknown))}; there are: {', '.join(ARMS)}.")
     names, sizes = [name for name in ARMS if name in (only or ARMS)], cfg.contest["sizes"]
-    return [(name, labels, seed) for seed in cfg.contest["seeds"] for labels in sizes for name in names]
+    jobs = [(name, labels, seed) for seed in cfg.contest["seeds"] for labels in sizes for name in names]
+    few = cfg.contest["pair"]
+    return [job for job in jobs if ARMS[job[0]].kind != "pair" or (job[1] in few["labels"] and job[2] in few["seeds"])]
 
 
 def run(cfg, artifacts, out, only=(), workers=2, say=print):

@@ -54,20 +54,22 @@ def tokenizer(cfg, artifacts, watch=None):
     return train_or_load("tokenizer", artifacts, train, torch.float16)
 
 
-def tokenizer_batches(cfg):
+def tokenizer_batches(cfg, shown=None):
     """batch_fn for `fit`: close-ups at first, where most pixels have something to tell, and then whole clips.
 
     A film of 4 x 32 x 32 pixels costs a sixteenth of a clip and shows the dot four times as often for its pixels.
+    `shown`: numbers, each of which comes but once -> uint8 videos; without, clips of the train world.
     """
-    world, near, far = TrajectoryDataset(WORLD, seed=SEEDS["train"]), cfg.close_up_batch, cfg.tokenizer_batch
+    near, far = cfg.close_up_batch, cfg.tokenizer_batch
+    shown = shown or (lambda numbers: TrajectoryDataset(WORLD, seed=SEEDS["train"]).batch(numbers).videos)
     first = round(cfg.close_up_share * cfg.tokenizer_recipe["steps"])
 
     def batch(step):
         if step < first:
-            videos = world.batch(range(step * near, (step + 1) * near)).videos
+            videos = shown(range(step * near, (step + 1) * near))
             return [to_float(close_ups(videos, torch.Generator().manual_seed(step)))]
         start = first * near + (step - first) * far
-        return [to_float(world.batch(range(start, start + far)).videos)]
+        return [to_float(shown(range(start, start + far)))]
 
     return batch
 
@@ -274,11 +276,9 @@ def token_tracker(cfg, artifacts):
     def train():
         began = time.time()
         codec, _ = tokenizer(cfg, artifacts)
-        world, found = TrajectoryDataset(cfg.tracker_clips, seed=SEEDS["train"]), []
-        for first in tqdm(range(0, len(world), 32), "tokens", disable=None):
-            videos = to_float(world.batch(range(first, min(first + 32, len(world)))).videos)
-            found.append((codec.encode(videos), seen_dot(videos)))
-        batch = shuffled_batches([torch.cat(parts) for parts in zip(*found, strict=True)], cfg.tracker_batch, cfg.seed)
+        world = TrajectoryDataset(cfg.tracker_clips, seed=SEEDS["train"])
+        examples = encode_dots(codec, len(world), lambda numbers: world.batch(numbers).videos)
+        batch = shuffled_batches(examples, cfg.tracker_batch, cfg.seed)
         torch.manual_seed(cfg.seed)
         model = TokenTracker(codec.config["levels"], codec.grid, **cfg.token_tracker)
         data = f"tokens of {cfg.tracker_clips:,} clips of world {SEEDS['train']}, without labels"
@@ -286,6 +286,15 @@ def token_tracker(cfg, artifacts):
         return _fit("token_tracker", cfg, artifacts, model, tracking_loss, batch, recipe, data, began=began)
 
     return train_or_load("token_tracker", artifacts, train, torch.float16)
+
+
+def encode_dots(codec, n, shown):
+    """Tokens (n, 8, 4, 4), and where the dot is in the pixels (n, 16, 3), of `shown(numbers)`, uint8 videos."""
+    found = []
+    for first in tqdm(range(0, n, 32), "tokens", disable=None):
+        videos = to_float(shown(range(first, min(first + 32, n))))
+        found.append((codec.encode(videos), seen_dot(videos)))
+    return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
 
 def _labelled(cfg):
