@@ -124,6 +124,21 @@ def test_a_process_may_train_in_another_precision(monkeypatch, there):
         assert nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == dtypes[1]
 
 
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="a graphics card computes in bfloat16, whatever the CPU")
+@pytest.mark.parametrize("there", [True, False])
+def test_a_cpu_without_bf16_does_not_imitate_it(monkeypatch, there):
+    """torch names the card that it was built for, card or no card: asked so, every CPU would train in bfloat16."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: there)
+    dtypes = []
+
+    def noting(model, batch):
+        dtypes.append(model.net[0](batch[0]).dtype)
+        return loss_fn(model, batch)
+
+    train(bf16=True, loss_fn=noting, steps=1)
+    assert dtypes == [torch.bfloat16 if there else torch.float32]
+
+
 # ---- Muon ----
 
 

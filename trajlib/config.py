@@ -32,8 +32,8 @@ CONTEST |= {
         "trunk": {"lr": 5e-4, "muon": 0.005, "weight_decay": 0.05, "ema": 0.98, "bf16": False},
     }
 }
-# a tokenizer and a tracker of half the width and a third of the steps, from the labelled clips alone or from others
-CONTEST |= {"pair": {"labels": (160,), "seeds": (0,), "width": 0.5, "tokenizer": 1500, "tracker": 3000, "clips": 7680}}
+# a tokenizer of half the width in a quarter of the steps, a tracker in half of them; from the labelled clips or others
+CONTEST |= {"pair": {"labels": (160,), "seeds": (0,), "width": 0.5, "tokenizer": 1200, "tracker": 2500, "clips": 7680}}
 TINY_LAYERS = (("residual"), ("compress_space", 32), ("residual"), ("compress_space", 48), ("residual"))
 
 

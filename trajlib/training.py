@@ -123,7 +123,8 @@ def fit(
     `watch(step, averaged_model)` is called at each of the `lines` printed lines. History: {name: [value per step]}.
     """
     AcceleratorState._reset_state()  # else a process is held to the precision of its first run
-    device = torch.accelerator.current_accelerator() or "cpu"  # as Accelerator picks it: CUDA or MPS where there is one
+    # as Accelerator picks it: CUDA or MPS where there is one, and not where torch could merely use one
+    device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
     accelerator = Accelerator(mixed_precision="bf16" if bf16 and has_bf16(device) else "no")
     model = accelerator.prepare(model)
     steppers = accelerator.prepare(*optimizers(model, lr, muon, weight_decay))
