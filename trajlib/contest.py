@@ -201,24 +201,24 @@ def cost_of_numbers(arm, shelf, best, make, net, inputs):
 
 
 def shown(shelf, arm, chosen):
-    """A function: numbers, each of which comes but once -> uint8 videos, for an arm's tokenizer and tracker.
+    """numbers -> uint8 videos, for a pair: of the chosen clips alone, if the arm is `few`.
 
-    Of the chosen clips alone, all of them in one pass after another, each time in another version; or clips of the
-    train world after those with labels.
+    All of them come in one pass after another, each pass in an order of its own and each time in another version. Any
+    other arm is shown clips of the train world after those with labels, a new one for each number.
     """
-    first = shelf.cfg.contest["clips"]
 
-    def few(numbers):
-        turns, places = np.divmod(np.asarray(numbers), len(chosen))
-        orders = [np.random.default_rng(int(turn)).permutation(len(chosen)) for turn in turns]
-        index = [order[place] for order, place in zip(orders, places, strict=True)]
-        return films("train", chosen[index], (37 * turns + index) % VERSIONS)  # 37: all 96, one after another
+    def clip(number):
+        turn, place = divmod(number, len(chosen))
+        k = np.random.default_rng(turn).permutation(len(chosen))[place]
+        return int(chosen[k]), int(37 * turn + k) % VERSIONS  # 37: all 96, one after another
 
-    return few if arm.few else lambda numbers: films("train", [first + k for k in numbers], [0] * len(numbers))
+    if arm.few:
+        return lambda numbers: films("train", *zip(*map(clip, numbers), strict=True))
+    return lambda numbers: recipes.unlabelled([shelf.cfg.contest["clips"] + number for number in numbers])
 
 
 def taught_pair(shelf, arm, chosen, seed):
-    """A tokenizer, and a tracker of its tokens, that have seen what `shown` shows and no label."""
+    """A tokenizer that has seen each number of `shown` once, and a tracker that has seen the first of them often."""
     cfg, budget = shelf.cfg, shelf.cfg.contest["pair"]
     cfg = dataclasses.replace(cfg, tokenizer_recipe=shortened(cfg.tokenizer_recipe, budget["tokenizer"]))
     clips = shown(shelf, arm, chosen)
@@ -241,21 +241,18 @@ def by_pair(arm, shelf, chosen, seed):
         codec, tracker = taught_pair(shelf, arm, chosen, seed)
 
     @torch.no_grad()
-    def tokens(split, index, turns):
-        parts = zip(index.split(20), turns.split(20), strict=True)
-        return torch.cat([codec.encode(pixels(split, *part)) for part in parts])
-
-    @torch.no_grad()
     def read(split, index, turns):
-        return arm.build(shelf, torch.cat([tracker(part) for part in tokens(split, index, turns).split(20)]))
+        parts = zip(index.split(20), turns.split(20), strict=True)
+        return arm.build(shelf, torch.cat([tracker(codec.encode(pixels(split, *part))) for part in parts]))
 
     turns = shelf.turns("train")[chosen]  # (labels, versions)
     index = chosen.repeat_interleave(turns.shape[1])
     examined = read("validation", torch.arange(held), torch.zeros(held, dtype=torch.long))
     best = best_reader(arm, read("train", index, turns.flatten()), families(index), examined)
-    seconds, some = time.process_time() - began, torch.arange(n)
-    hits = best.predict(read("test", some, torch.zeros_like(some))) == families(some).numpy()
-    costs = cost_of_numbers(arm, shelf, best, tracker, tracker, tokens("test", some[:50], torch.zeros_like(some[:50])))
+    seconds, test = time.process_time() - began, torch.arange(n)
+    hits = best.predict(read("test", test, torch.zeros_like(test))) == families(test).numpy()
+    some = codec.encode(pixels("test", test[:50], torch.zeros_like(test[:50])))
+    costs = cost_of_numbers(arm, shelf, best, tracker, tracker, some)
     steps = sum(shelf.cfg.contest["pair"][name] for name in ("tokenizer", "tracker"))
     return costs | {"seconds": seconds, "steps": steps, "clips": len(index)}, hits
 
@@ -294,8 +291,10 @@ def plan(cfg, only=()):
         raise StudyError(f"There is no arm {', '.join(sorted(unknown))}; there are: {', '.join(ARMS)}.")
     names, sizes = [name for name in ARMS if name in (only or ARMS)], cfg.contest["sizes"]
     jobs = [(name, labels, seed) for seed in cfg.contest["seeds"] for labels in sizes for name in names]
-    few = cfg.contest["pair"]
-    return [job for job in jobs if ARMS[job[0]].kind != "pair" or (job[1] in few["labels"] and job[2] in few["seeds"])]
+    pair = cfg.contest["pair"]
+    return [
+        job for job in jobs if ARMS[job[0]].kind != "pair" or (job[1] in pair["labels"] and job[2] in pair["seeds"])
+    ]
 
 
 def run(cfg, artifacts, out, only=(), workers=2, say=print):

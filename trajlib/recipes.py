@@ -35,6 +35,11 @@ from trajlib.transformer import MaskedTransformer, commit_loss
 WORLD = 10**9  # clips are made when asked for: a tokenizer in training never sees one twice
 
 
+def unlabelled(numbers):
+    """Clips of the train world by their numbers: (b, 3, 16, 64, 64) uint8, and not a word on what they show."""
+    return TrajectoryDataset(WORLD, seed=SEEDS["train"]).batch(numbers).videos
+
+
 def tokenizer(cfg, artifacts, watch=None):
     """The video tokenizer of notebook 02, from clips without labels, each seen once: (model, card)."""
     steps = cfg.tokenizer_recipe["steps"]
@@ -54,14 +59,13 @@ def tokenizer(cfg, artifacts, watch=None):
     return train_or_load("tokenizer", artifacts, train, torch.float16)
 
 
-def tokenizer_batches(cfg, shown=None):
+def tokenizer_batches(cfg, shown=unlabelled):
     """batch_fn for `fit`: close-ups at first, where most pixels have something to tell, and then whole clips.
 
     A film of 4 x 32 x 32 pixels costs a sixteenth of a clip and shows the dot four times as often for its pixels.
-    `shown`: numbers, each of which comes but once -> uint8 videos; without, clips of the train world.
+    `shown(numbers)` -> uint8 videos; each number comes but once.
     """
     near, far = cfg.close_up_batch, cfg.tokenizer_batch
-    shown = shown or (lambda numbers: TrajectoryDataset(WORLD, seed=SEEDS["train"]).batch(numbers).videos)
     first = round(cfg.close_up_share * cfg.tokenizer_recipe["steps"])
 
     def batch(step):
@@ -229,10 +233,9 @@ def i3d(cfg, artifacts, inflate=True):
 
 def frame_batches(cfg):
     """batch_fn for `fit`: every fourth frame of clips without labels, each seen once, and what is in it."""
-    world = TrajectoryDataset(WORLD, seed=SEEDS["train"])
 
     def batch(step):
-        videos = world.batch(range(step * cfg.frame_clips, (step + 1) * cfg.frame_clips)).videos
+        videos = unlabelled(range(step * cfg.frame_clips, (step + 1) * cfg.frame_clips))
         frames = to_float(rearrange(videos[:, :, step % 4 :: 4], "b c t h w -> (b t) c h w"))
         return [frames, seen_in_frame(frames)]
 
@@ -276,9 +279,7 @@ def token_tracker(cfg, artifacts):
     def train():
         began = time.time()
         codec, _ = tokenizer(cfg, artifacts)
-        world = TrajectoryDataset(cfg.tracker_clips, seed=SEEDS["train"])
-        examples = encode_dots(codec, len(world), lambda numbers: world.batch(numbers).videos)
-        batch = shuffled_batches(examples, cfg.tracker_batch, cfg.seed)
+        batch = shuffled_batches(encode_dots(codec, cfg.tracker_clips), cfg.tracker_batch, cfg.seed)
         torch.manual_seed(cfg.seed)
         model = TokenTracker(codec.config["levels"], codec.grid, **cfg.token_tracker)
         data = f"tokens of {cfg.tracker_clips:,} clips of world {SEEDS['train']}, without labels"
@@ -288,8 +289,8 @@ def token_tracker(cfg, artifacts):
     return train_or_load("token_tracker", artifacts, train, torch.float16)
 
 
-def encode_dots(codec, n, shown):
-    """Tokens (n, 8, 4, 4), and where the dot is in the pixels (n, 16, 3), of `shown(numbers)`, uint8 videos."""
+def encode_dots(codec, n, shown=unlabelled):
+    """Tokens (n, 8, 4, 4), and where the dot is in the pixels (n, 16, 3), of the uint8 videos `shown(range(n))`."""
     found = []
     for first in tqdm(range(0, n, 32), "tokens", disable=None):
         videos = to_float(shown(range(first, min(first + 32, n))))
