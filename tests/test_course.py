@@ -367,6 +367,28 @@ def test_the_package_stamp_leaves_out_what_only_runs_notebooks(tmp_path):
     assert stamps.lib_stamp(tmp_path) != before
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from trajlib import plots",
+        "from trajlib.plots import strip",
+        "import trajlib.plots",
+        "def later():\n    from trajlib import FAMILIES, plots",
+        'REGISTRY = {"Film": "trajlib.plots"}',
+    ],
+)
+def test_a_notebooks_stamp_hangs_on_what_it_imports_directly_or_not(tmp_path, source):
+    (tmp_path / "__init__.py").write_text("")
+    (tmp_path / "plots.py").write_text("from trajlib.render import draw")
+    (tmp_path / "render.py").write_text("a = 1")
+    (tmp_path / "claims.py").write_text("from trajlib import plots")
+    before = stamps.lib_stamp(tmp_path, source)
+    (tmp_path / "claims.py").write_text("b = 1")
+    assert stamps.lib_stamp(tmp_path, source) == before
+    (tmp_path / "render.py").write_text("a = 2")
+    assert stamps.lib_stamp(tmp_path, source) != before
+
+
 # ---- the command line ----
 
 

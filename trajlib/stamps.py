@@ -1,10 +1,12 @@
 """Fingerprints that tell whether a notebook's stored outputs are fresh, and the scrubbing of what a run leaves behind.
 
-The runner stamps each committed notebook with what its outputs came from: its code cells, the package's code (comments
-and docstrings aside), the shipped weights. The hygiene test computes the same again, without running anything.
+The runner stamps each committed notebook with what its outputs came from: its code cells, the code of the package's
+modules that it imports, directly or through others (comments and docstrings aside), the shipped weights. The hygiene
+test computes the same again, without running anything.
 """
 
 import ast
+import functools
 import hashlib
 import json
 import re
@@ -34,6 +36,7 @@ def digest(parts: list[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
+@functools.cache
 def code_without_words(source: str) -> str:
     """Python source normalised: no comments, no docstrings, no layout."""
     tree = ast.parse(source)
@@ -49,10 +52,28 @@ def source_stamp(nb: NotebookNode) -> str:
     return digest([cell.source for cell in nb.cells if cell.cell_type == "code"])
 
 
-def lib_stamp(package: Path = PACKAGE) -> str:
-    """Of the package's code, as far as it can change what a notebook shows."""
-    files = [p for p in sorted(package.glob("*.py")) if p.name not in NOT_IN_OUTPUTS]
-    return digest([text for p in files for text in (p.name, code_without_words(p.read_text(encoding="utf-8")))])
+@functools.cache
+def imported(source: str) -> set[str]:
+    """What Python source imports from the package, anywhere in it, and the modules that it names in a text."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.ImportFrom(module="trajlib"):
+                names |= {alias.name for alias in node.names}
+            case ast.ImportFrom(module=str(said)) | ast.alias(name=said) | ast.Constant(value=str(said)):
+                names |= set(re.findall(r"^trajlib\.(\w+)", said))
+    return names
+
+
+def lib_stamp(package: Path = PACKAGE, source: str | None = None) -> str:
+    """Of the package's code as far as it can change what a notebook shows: one with this source, or any."""
+    texts = {p.stem: p.read_text(encoding="utf-8") for p in sorted(package.glob("*.py"))}
+    found, reached = set(texts) if source is None else {"__init__"} | imported(source), set()
+    while found := (found & texts.keys()) - reached:
+        reached |= found
+        found = {name for stem in found for name in imported(texts[stem])}
+    stems = sorted(stem for stem in reached if f"{stem}.py" not in NOT_IN_OUTPUTS)
+    return digest([text for stem in stems for text in (stem, code_without_words(texts[stem]))])
 
 
 def weights_stamp(shipped: Path | None = None) -> str:
@@ -69,10 +90,12 @@ def results_stamp(shipped: Path | None = None) -> str:
 
 def stamp(nb: NotebookNode, profile: str = "full") -> dict[str, Any]:
     """What the outputs of `nb` come from; one that reads the results file or studies depends on these, too."""
-    marks = {"source": source_stamp(nb), "lib": lib_stamp(), "weights": weights_stamp(), "profile": profile}
-    if any(cell.cell_type == "code" and re.search(r"\bresults\(", cell.source) for cell in nb.cells):
+    source = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "code")
+    python = re.sub(r"(?m)^\s*[%!].*$", "", source)  # a shell command or magic imports nothing from here
+    marks = {"source": source_stamp(nb), "lib": lib_stamp(source=python)}
+    marks |= {"weights": weights_stamp(), "profile": profile}
+    if re.search(r"\bresults\(", source):
         marks["results"] = results_stamp()
-    source = "".join(cell.source for cell in nb.cells if cell.cell_type == "code")
     files = [pretrained.SHIPPED / file for call, file in STUDIES.items() if call in source]
     if files:
         marks["study"] = digest([file.read_text(encoding="utf-8") for file in files if file.exists()])
