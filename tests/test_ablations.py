@@ -369,6 +369,8 @@ def test_the_command_runs_in_a_process_of_one_thread_and_writes_a_file(tmp_path,
         (["--profile", "huge"], "PROFILE is 'huge'"),
         (["--steps", "0"], "--steps is 0"),
         (["--workers", "0"], "--workers is 0"),
+        (["--out", "."], ". is a folder"),
+        (["--damage", "--only", "base"], "--only is not for --damage"),
     ],
 )
 def test_a_command_that_cannot_be_run_says_why(arguments, sentence, capsys):

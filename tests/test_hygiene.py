@@ -37,11 +37,6 @@ def test_all_notebooks_together_are_small():
     assert sum(path.stat().st_size for path in NOTEBOOKS) <= MEGABYTES["notebooks"] * 1e6
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_readme_lists_each_notebook(path):
-    assert f"notebooks/{path.name}" in (ROOT / "README.md").read_text()
-
-
 # ---- does the net catch? ----
 
 

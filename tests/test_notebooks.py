@@ -30,7 +30,7 @@ def test_smoke_run_from_nothing(smoke):
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert len(re.findall(r"^\d\d_\w+ +\d+\.\d s  ok$", done.stdout, re.MULTILINE)) == len(NOTEBOOKS) > 0
-    assert pretrained.names(out / "artifacts") != []
+    assert set(pretrained.names()) <= set(pretrained.names(out / "artifacts"))  # none was taken from the shipped ones
     assert pretrained.results(out) != {}
 
 

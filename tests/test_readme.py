@@ -44,12 +44,6 @@ def test_picture_is_the_one_that_notebook_00_draws():
     assert OVERVIEW.stat().st_size <= 100_000
 
 
-def test_the_two_commands_are_the_ones_that_ci_runs():
-    run, test = (re.search(rf"<!-- {word} -->\n```bash\n(.+)\n```", README)[1] for word in ("run", "test"))
-    assert run.endswith("-m trajlib run")
-    assert test in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-
-
 ENTRY = {"value": 0.9312, "interval": [0.91, 0.95], "baseline": 0.25, "ceiling": None, "n": 1000, "unit": ""}
 ENTRY |= {"notebook": "07_classification"}
 

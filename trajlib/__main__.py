@@ -100,6 +100,7 @@ def _ablate(args: argparse.Namespace) -> int:
     import dataclasses
 
     from trajlib import ablations, config
+    from trajlib.pretrained import ArtifactError
 
     try:
         for name, number in (("--workers", args.workers), ("--steps", args.steps)):
@@ -110,6 +111,10 @@ def _ablate(args: argparse.Namespace) -> int:
         cfg = dataclasses.replace(cfg, ablation=cfg.ablation | steps, commit_study=cfg.commit_study | steps)
         kind = next((kind for kind in ("commit", "damage", "contest") if getattr(args, kind)), "ablations")
         out = args.out or Path("runs") / f"{kind}-{cfg.name}.csv"
+        if out.is_dir():
+            raise ablations.StudyError(f"{out} is a folder: name the CSV file that is to be written.")
+        if args.only and kind in ("commit", "damage"):
+            raise ablations.StudyError(f"--only is not for --{kind}, which runs all its arms.")
         if kind == "contest":
             from trajlib import contest
 
@@ -123,7 +128,7 @@ def _ablate(args: argparse.Namespace) -> int:
             rows = module.run(cfg, args.artifacts, out, args.workers, say=_say)
         else:
             rows = ablations.run(cfg, out, tuple(args.only), args.workers, say=_say)
-    except ValueError as error:
+    except (ValueError, ArtifactError) as error:
         print(f"python -m trajlib ablate: {error}", file=sys.stderr)
         return 2
     print(f"wrote {out}: {len(rows)} rows")

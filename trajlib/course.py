@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class Options:
     update: bool = False  # write outputs and figures back into the repository
     notebooks: Path = NOTEBOOKS
     cell_seconds: float | None = None
+    own_artifacts: bool = False  # nobody named a folder: the run's own, which a whole run empties first
 
     def settled(self) -> "Options":
         """With defaults filled in and folders absolute (kernels run in the notebooks' folder); UsageError if bad."""
@@ -72,7 +73,8 @@ class Options:
                 "--update writes the report, so it goes with the full profile and the shipped weights only."
             )
         seconds = self.cell_seconds or CELL_SECONDS[_kind(self.profile, artifacts)]
-        return Options(self.profile, artifacts, self.only, out, self.update, self.notebooks.resolve(), seconds)
+        facts = {"artifacts": artifacts, "out": out, "notebooks": self.notebooks.resolve(), "cell_seconds": seconds}
+        return replace(self, **facts, own_artifacts=self.own_artifacts or self.artifacts is None)
 
     def parameters(self) -> dict[str, str]:
         """What papermill is to inject: nothing when the notebooks' own values are meant."""
@@ -332,11 +334,14 @@ def prepare(options: Options) -> Path:
     A whole run starts without figures, and its own artifacts folder starts empty; with `only`, those of earlier
     notebooks stay, since the later ones stand on them.
     """
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{options.out} cannot be made ({error.strerror}): name another folder.") from None
     results = options.out / pretrained.RESULTS
     if not options.only:
         results.unlink(missing_ok=True)
-        if Path(options.artifacts) == options.out / "artifacts":
+        if options.own_artifacts and options.artifacts != "shipped":
             shutil.rmtree(options.artifacts, ignore_errors=True)
     return results
 
