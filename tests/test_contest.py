@@ -30,12 +30,13 @@ def inline(monkeypatch):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A study of every contender: (its file, rows, {(arm, labels): training clips that its network was shown})."""
-    out, shown, run = tmp_path_factory.mktemp("contest") / contest.FILE, {}, [None]
+    out, shown, run, learning = tmp_path_factory.mktemp("contest") / contest.FILE, {}, [None], [False]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contest, "ProcessPoolExecutor", Inline)
-        see, run_arm = contest.see, contest.run_arm
+        see, run_arm, fit = contest.see, contest.run_arm, contest.fit
 
         def watched(shelf, kind, split, index, turns):
+            assert not (split == "test" and learning[0]), f"{run[0]} looks at test clips while it learns"
             if split == "train" and not isinstance(index, slice):
                 shown.setdefault(run[0], []).extend(index.tolist())
             return see(shelf, kind, split, index, turns)
@@ -44,7 +45,14 @@ def whole(tmp_path_factory):
             run[0] = (name, labels)
             return run_arm(name, labels, seed, shelf)
 
+        def fitted(*args, **kwargs):
+            learning[0] = True
+            found = fit(*args, **kwargs)
+            learning[0] = False
+            return found
+
         patch.setattr(contest, "see", watched)
+        patch.setattr(contest, "fit", fitted)
         patch.setattr(contest, "run_arm", named)
         rows = contest.run(CFG, out.parent, out, say=lambda line: None)
     return out, rows, shown
@@ -92,15 +100,18 @@ def test_linear_readers_learn_from_the_same_clips_as_networks(monkeypatch):
             return self
 
         def score(self, x, labels):
-            assert len(x) == len(labels) == contest.looked_at(CFG, 8)
+            assert x[:, 0].tolist() == [offset["validation"] + k for k in range(contest.looked_at(CFG, 8))]
+            assert labels.tolist() == [k % len(FAMILIES) for k in range(len(x))]
             return 0
 
         def predict(self, x):
             return np.zeros(len(x), int)
 
+    offset = {"train": 0, "validation": 1000, "test": 2000}
+
     def rows(arm, shelf, split):  # each row is its own number
         n = shelf.turns(split).numel()
-        return np.arange(n)[:, None]
+        return offset[split] + np.arange(n)[:, None]
 
     monkeypatch.setattr(contest, "numbers", rows)
     monkeypatch.setattr(contest, "clone", lambda reader: Reader())
@@ -111,6 +122,31 @@ def test_linear_readers_learn_from_the_same_clips_as_networks(monkeypatch):
     rows, labels = learnt[0]
     assert rows == [clip * versions + k for clip in chosen.tolist() for k in range(versions)]
     assert labels == [row // versions % len(FAMILIES) for row in rows]
+
+
+def test_a_network_that_is_always_right_is_said_to_be(monkeypatch):
+    class Knows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward(self, numbers):
+            return nn.functional.one_hot(numbers % len(FAMILIES), len(FAMILIES)).float()
+
+    monkeypatch.setattr(contest, "see", lambda shelf, kind, split, index, turns: index)
+    found, _ = contest.predict(Knows(), None, "pixels", "test", 37)
+    assert found.tolist() == contest.families(range(37)).tolist()
+
+
+def test_contenders_are_paired_seed_by_seed():
+    told = [("bag of tokens", 2, [0, 1]), ("bag of tokens", 0, [1, 1]), ("long exposure", 1, [1, 0]),
+            ("long exposure", 0, [0, 0])]  # fmt: skip
+    rows = [
+        {"arm": arm, "seed": seed, "labels": 8, "hits": contest.pack(hits), "tested": 2} for arm, seed, hits in told
+    ]
+    found = contest.curves(rows)
+    assert found["bag of tokens"][8].tolist() == [[True, True]]  # its seed 1 is missing, so 2 has no partner yet
+    assert found["long exposure"][8].tolist() == [[False, False], [True, False]]
 
 
 def test_a_pair_of_the_few_sees_the_labelled_clips_alone_in_all_their_versions():

@@ -64,6 +64,22 @@ def below(bound: float) -> Callable[[Entry], str]:
     return lambda e: _decide(bound - bounds(e)[1], bound - bounds(e)[0])
 
 
+def far_above_baseline(e: Entry) -> str:
+    """More than half-way from the figure's baseline to its ceiling; being above the baseline corrects the claim."""
+    half_way = above((e["baseline"] + e["ceiling"]) / 2)(e)
+    return half_way if half_way != "refuted" else "corrected" if above_baseline(e) == "confirmed" else above_baseline(e)
+
+
+def by_all(rule: Callable[[Entry], str]) -> Callable[..., str]:
+    """The same by every measure; measures that disagree leave it undecided."""
+
+    def judge(*entries: Entry) -> str:
+        said = {rule(e) for e in entries}
+        return said.pop() if len(said) == 1 else "undecided"
+
+    return judge
+
+
 def any_gain(*entries: Entry) -> str:
     """One of them lies above 0."""
     said = [above(0)(e) for e in entries]
@@ -121,9 +137,11 @@ def only_chance(chance: float, slack: float) -> Callable[[Entry], str]:
     return lambda e: "corrected" if abs(e["value"] - chance) <= slack else "undecided"
 
 
-def beats_at_fewer_bits(bits: Entry, other_bits: Entry, quality: Entry, other_quality: Entry) -> str:
-    """No more bits, and a higher quality. Fewer bits and a lower one cannot be compared."""
-    if bits["value"] > other_bits["value"]:
+def beats_at_fewer_bits(
+    bits: Entry, other_bits: Entry, quality: Entry, other_quality: Entry, error: Entry, other_error: Entry
+) -> str:
+    """No more bits, a higher quality and no larger error. Fewer bits and a lower quality cannot be compared."""
+    if bits["value"] > other_bits["value"] or error["value"] > other_error["value"]:
         return "undecided"
     return _decide(
         bounds(quality)[0] - other_quality["value"], bounds(quality)[1] - other_quality["value"], "undecided"
@@ -214,8 +232,8 @@ CLAIMS = (
         "on white paper a frame with no dot has almost as much: judge by where the dot is",
     ),
     Claim(
-        "it generates videos of the class it is asked for", FEATURES, ("generation class agreement",), above_baseline,
-        "judged by an independent I3D, against samples made without a class",
+        "it generates videos of the class it is asked for", FEATURES, ("generation class agreement",),
+        far_above_baseline, "judged by an independent I3D: above chance is not yet what one asks for",
     ),
     Claim(
         "the videos are novel, not remembered", FEATURES, ("generation copies", "generation novelty"),
@@ -283,8 +301,9 @@ CLAIMS = (
         "one that sees frames, and one that sees motion; realistic is read as more dB where the dot is",
     ),
     Claim(
-        "its gradient penalty helps", INCLUDES, ("ablation/adversary_no_penalty gain",), below(-0.05),
-        "what leaving it out gains: it would have to lose a twentieth of a dB",
+        "its gradient penalty helps", INCLUDES,
+        ("ablation/adversary_no_penalty gain", "ablation/adversary_no_penalty gain, whole picture"),
+        by_all(below(-0.05)), "what leaving it out gains: it would have to lose a twentieth of a dB",
     ),
     Claim(
         "the perceptual loss keeps what a clip means", INCLUDES, ("ablation/perceptual gain",), above(0),
@@ -379,8 +398,8 @@ CLAIMS = (
         "of nine kinds of damage: the networks' lead over chance; no film of the real world was tried",
     ),
     Claim(
-        "tokens allow generation, not only classification", WITHOUT, ("generation class agreement",), above_baseline,
-        "with a transformer on top: the tokenizer alone generates nothing",
+        "tokens allow generation, not only classification", WITHOUT, ("generation class agreement",),
+        far_above_baseline, "with a transformer on top, not yet of what is asked; the tokenizer alone makes nothing",
     ),
     # -- what would need to be added
     Claim(
@@ -406,7 +425,11 @@ CLAIMS = (
     ),
     Claim("the folder's name promised a language model; there were template texts", END, by="08_language"),
     # -- the goals behind it
-    Claim("the motion can be classified from images at more than 95 %", GOALS, ("simple_3dcnn accuracy",), above(0.95)),
+    Claim(
+        "the motion can be classified from images at more than 95 %", GOALS,
+        ("contest pixels accuracy", "simple_3dcnn accuracy"), lambda best, _: above(0.95)(best),
+        "from 160 labels, by equations laid through the dot seen in pixels; not by the 3D CNN of that experiment",
+    ),
     Claim(
         "the next 4 to 8 frames can be forecast", GOALS, ("forecast from 8 error", "forecast from 8 gain"),
         lambda _, gain: above(0)(gain), "8 frames from 8, nearer to the truth than the best of three extrapolations",
@@ -417,12 +440,20 @@ CLAIMS = (
     ),
     Claim("the motion can be described in words", GOALS, by="08_language"),
     Claim(
-        "a mean PSNR of 24.99 dB shows that the tokenizer works", "Later, in its repository", ("world/blank psnr",),
+        "a mean PSNR of 24.99 dB shows that the tokenizer works", "Later, in its repository", ("tokenizer psnr blank",),
         below(24.99), "a frame with no dot at all has more",
     ),
     # -- papers
-    Claim("a codebook of about a thousand is enough for 30 dB", MAGVIT, ("tokenizer psnr",), above(30)),
-    Claim("practically every code is in use", FSQ, ("tokenizer codes used",), share_of_ceiling(0.99), "more than 99 %"),
+    Claim(
+        "a codebook of about a thousand is enough for 30 dB", MAGVIT, ("tokenizer psnr", "tokenizer codes used"),
+        lambda psnr, used: above(30)(psnr) if (used["ceiling"] or 0) <= 1100 else "undecided",
+        "ours has more codes than that; fewer were tried for a few minutes only",
+    ),
+    Claim(
+        "practically every code is in use", FSQ, ("tokenizer codes used",),
+        lambda used: "confirmed" if share_of_ceiling(0.99)(used) == "confirmed" else "undecided",
+        "more than 99 %; so many occur in these clips, and more in more clips",
+    ),
     Claim(
         "12 decoding steps are enough", MAGVIT, ("generation uncorrected dot present", "generation dot present"),
         costs_at_most(0.05), "one whole dot in at most five points fewer clips than with corrections after them",
@@ -462,13 +493,16 @@ CLAIMS = (
     ),
     Claim(
         "lookup-free quantization beats vector quantization for large codebooks", MAGVIT2,
-        ("ablation/lfq_4096 over vq_4096",), above(0), "4,096 codes each",
+        ("ablation/lfq_4096 over vq_4096", "ablation/lfq_4096 over vq_4096, whole picture"), by_all(above(0)),
+        "4,096 codes each, early in training, by dB of the whole picture and where the dot is",
     ),
     Claim(
         "tokens beat video codecs at equal bits", MAGVIT2,
         ("tokenizer bits per clip", "codec fewest bits", "tokenizer psnr beside codecs",
-         "codec best psnr at fewest bits"),
-        beats_at_fewer_bits, "on short clips of the one kind it was trained on; with more bits codecs do far better",
+         "codec best psnr at fewest bits", "tokenizer position error beside codecs",
+         "codec best position error at fewest bits"),
+        beats_at_fewer_bits,
+        "no codec works at so few; at its fewest, one places the dot better, and with more bits all do far better",
     ),
 )  # fmt: skip
 

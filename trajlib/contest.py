@@ -365,8 +365,13 @@ def study(cfg, artifacts):
 
 
 def curves(rows):
-    """{arm: {labels: which test clips are right, (seeds, n) bool}}, in the order of `ARMS`."""
+    """{arm: {labels: which test clips are right, (seeds, n) bool}}, in the order of `ARMS`.
+
+    Seed 0 comes first, then the others up to one that is missing: the same place is the same seed, whatever the arm.
+    """
     found = {}
-    for row in rows:
-        found.setdefault(row["arm"], {}).setdefault(row["labels"], []).append(unpack(row["hits"], row["tested"]))
+    for row in sorted(rows, key=lambda row: row["seed"]):
+        seeds = found.setdefault(row["arm"], {}).setdefault(row["labels"], [])
+        if row["seed"] == len(seeds):
+            seeds.append(unpack(row["hits"], row["tested"]))
     return {name: {k: np.stack(found[name][k]) for k in sorted(found[name])} for name in ARMS if name in found}
