@@ -66,8 +66,10 @@ def below(bound: float) -> Callable[[Entry], str]:
 
 def far_above_baseline(e: Entry) -> str:
     """More than half-way from the figure's baseline to its ceiling; being above the baseline corrects the claim."""
-    half_way = above((e["baseline"] + e["ceiling"]) / 2)(e)
-    return half_way if half_way != "refuted" else "corrected" if above_baseline(e) == "confirmed" else above_baseline(e)
+    half_way, any_way = above((e["baseline"] + e["ceiling"]) / 2)(e), above_baseline(e)
+    if half_way == "refuted":
+        return "corrected" if any_way == "confirmed" else any_way
+    return half_way
 
 
 def by_all(rule: Callable[[Entry], str]) -> Callable[..., str]:
