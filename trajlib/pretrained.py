@@ -35,6 +35,8 @@ REGISTRY = {
     "Tokenizer": "trajlib.tokenizer",
     "MaskedTransformer": "trajlib.transformer",
     "Autoregressive": "trajlib.autoregressive",
+    "Planner": "trajlib.planner",
+    "Writer": "trajlib.planner",
     "Samples": "trajlib.sampling",
     "Simple3DCNN": "trajlib.classifiers",
     "I3D": "trajlib.i3d",

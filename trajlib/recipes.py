@@ -1,6 +1,7 @@
 """How each shipped model was trained: train-or-load, one function a model; the numbers are in `config.py`.
 
 tokenizer -> transformer -> samples
+         \\-> writer, planner (pixels) -> planned_samples
          \\-> autoregressive
          \\-> token_classifier, token_tracker        simple_3dcnn, i3d (pixels)
 """
@@ -25,6 +26,7 @@ from trajlib.classifiers import (
 from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, close_ups, to_float, version
 from trajlib.i3d import I3D, FrameInception, frame_loss, seen_in_frame
 from trajlib.metrics import follow_dot, foreground_psnr, psnr
+from trajlib.planner import Planner, Writer, draw_plans, planner_loss, writer_loss
 from trajlib.pretrained import ArtifactError, folder, load, train_or_load
 from trajlib.sampling import Samples, generate
 from trajlib.tasks import NUMBERS, TASKS, condition, given_tokens
@@ -157,7 +159,42 @@ def autoregressive(cfg, artifacts, watch=None):
         recipe, loss = cfg.autoregressive_recipe, autoregressive_loss
         return _fit("autoregressive", cfg, artifacts, model, loss, batch, recipe, data, watch, began)
 
-    return train_or_load("autoregressive", artifacts, train, torch.float16)
+    return train_or_load("autoregressive", artifacts, train, torch.int8)
+
+
+def planner(cfg, artifacts):
+    """What plans the dot's way, notebook 06_planning, from paths seen in labelled pixels: (model, card)."""
+
+    def train():
+        began = time.time()
+        plans = torch.cat([seen_dot(to_float(unlabelled(range(k, min(k + 100, cfg.planner_clips)))))
+                           for k in tqdm(range(0, cfg.planner_clips, 100), "paths", disable=None)])  # fmt: skip
+        labels = torch.arange(cfg.planner_clips) % len(FAMILIES)
+        torch.manual_seed(cfg.seed)
+        model = Planner(**cfg.planner)
+        model.start_from(plans)
+        batch = shuffled_batches((plans, labels), cfg.planner_batch, cfg.seed)
+        data = f"paths seen in {cfg.planner_clips:,} labelled clips of world {SEEDS['train']}"
+        return _fit("planner", cfg, artifacts, model, planner_loss, batch, cfg.planner_recipe, data, began=began)
+
+    return train_or_load("planner", artifacts, train, torch.float16)
+
+
+def writer(cfg, artifacts):
+    """What writes the tokens of a plan, notebook 06_planning, from clips without labels: (model, card)."""
+
+    def train():
+        began = time.time()
+        codec, _ = tokenizer(cfg, artifacts)
+        examples = encode_dots(codec, cfg.transformer_clips)
+        torch.manual_seed(cfg.seed)
+        model = Writer(codec.config["levels"], codec.grid, **cfg.writer)
+        model.start_from(examples[0])
+        batch = shuffled_batches(examples, cfg.transformer_batch, cfg.seed)
+        data = f"tokens of {cfg.transformer_clips:,} clips of world {SEEDS['train']}, and the paths seen in them"
+        return _fit("writer", cfg, artifacts, model, writer_loss, batch, cfg.writer_recipe, data, began=began)
+
+    return train_or_load("writer", artifacts, train, torch.int8)
 
 
 SAMPLES_SEED, SAMPLES_BATCH = 4000, 50
@@ -168,28 +205,39 @@ def samples(cfg, artifacts):
 
     Batch k comes from the seed SAMPLES_SEED + k, in bfloat16 where that takes half the time.
     """
+    return _samples("samples", (transformer,), generate, cfg, artifacts)
+
+
+def planned_samples(cfg, artifacts):
+    """The new clips of notebook 06_planning, as `samples`: each planned first, from the same seed."""
+
+    def write(planner, writer, labels, seed):
+        return generate(writer.following(draw_plans(planner, labels, seed=seed)), labels, seed=seed)
+
+    return _samples("planned_samples", (planner, writer), write, cfg, artifacts)
+
+
+def _samples(name, authors, write, cfg, artifacts):
+    """`Samples` that `write(*the authors' models, labels, seed=)` writes, and a card that says whose they are."""
 
     def make():
-        began, (writer, _) = time.time(), transformer(cfg, artifacts)
+        began, models = time.time(), [author(cfg, artifacts)[0] for author in authors]
         batches = tqdm((torch.arange(cfg.samples) % len(FAMILIES)).split(SAMPLES_BATCH), "clips", disable=None)
         with quick():
-            words = [generate(writer, labels, seed=SAMPLES_SEED + k) for k, labels in enumerate(batches)]
+            words = [write(*models, labels, seed=SAMPLES_SEED + k) for k, labels in enumerate(batches)]
         minutes = round((time.time() - began) / 60, 1)
-        return Samples.of(torch.cat(words)), {
-            "transformer": mark(),
-            "seed": SAMPLES_SEED,
-            "profile": cfg.name,
-            "minutes": minutes,
-        }
+        card = marks() | {"seed": SAMPLES_SEED, "profile": cfg.name, "minutes": minutes}
+        return Samples.of(torch.cat(words)), card
 
-    def mark():
-        return load("transformer", artifacts)[1]["sha256"]
+    def marks():
+        return {author.__name__: load(author.__name__, artifacts)[1]["sha256"] for author in authors}
 
-    found, card = train_or_load("samples", artifacts, make)
-    if card["transformer"] != mark():
+    found, card = train_or_load(name, artifacts, make)
+    other = [author for author, mark in marks().items() if card[author] != mark]
+    if other:
         raise ArtifactError(
-            f"The samples in {str(artifacts)!r} were written by another transformer than the one that is there: "
-            "delete samples.json and samples.safetensors, and they are written anew."
+            f"The samples in {str(artifacts)!r} were written by another {other[0]} than the one that is there: "
+            f"delete {name}.json and {name}.safetensors, and they are written anew."
         )
     return found, card
 

@@ -82,12 +82,13 @@ class MaskedTransformer(nn.Module):
         x = self._read(tokens, labels, tasks, words)
         return (x if only is None else x[:, only]) @ words[:-1].T + self.bias
 
-    def _read(self, tokens, labels, tasks, words):
+    def _read(self, tokens, labels, tasks, words, told=0):
+        """`told`: what each place hears beside its token, (b, n, dim)."""
         tasks = torch.full_like(labels, NUMBERS["CG"]) if tasks is None else tasks
         t, h, w = self.places
         places = rearrange(t[:, None, None] + h[:, None] + w, "t h w d -> (t h w) d")
         prefix = torch.stack([self.tasks(tasks), self.labels(labels)], 1)  # (b, 2, dim)
-        x = torch.cat([prefix, F.embedding(tokens, words) + places], 1)  # (b, 2 + n, dim)
+        x = torch.cat([prefix, F.embedding(tokens, words) + places + told], 1)  # (b, 2 + n, dim)
         return self.trunk(x)[:, 2:]
 
 
