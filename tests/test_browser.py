@@ -530,6 +530,91 @@ def test_05_a_mistake_is_shown_and_forgotten(written):
     assert written.complaints() == []
 
 
+# ---- 06: the path studio ----
+
+PATHS = ".tl-path"
+
+
+@pytest.fixture(scope="module")
+def planned(run):
+    with run("06_planning.ipynb") as notebook:
+        yield notebook
+
+
+def film_of_path(notebook):
+    """The film's middle frame; it plays after each stroke, and is stopped for this."""
+    play = notebook.page.locator(f"{PATHS} .tl-play")
+    if "pause" in play.inner_text():
+        play.click()
+    notebook.page.locator(f"{PATHS} .tl-frame").fill("8")
+    return notebook.picture(f'{PATHS} canvas[data-film="film"]')
+
+
+def drag(notebook, *points):
+    """Drag the mouse over the pad along `points`, shares of its width and height."""
+    pad, mouse = notebook.page.locator(f"{PATHS} canvas.tl-pad"), notebook.page.mouse
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    for i, (x, y) in enumerate(points):
+        mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=8)
+        if i == 0:
+            mouse.down()
+    mouse.up()
+
+
+def test_06_planning_runs_without_complaint(planned):
+    planned.page.locator(PATHS).screenshot(path=SHOTS / "06_path_before.png")
+    assert planned.complaints() == []
+    assert "of 16 frames" in planned.page.locator(f"{PATHS} .tl-said").inner_text()
+
+
+def test_06_a_stroke_becomes_a_film(planned):
+    page = planned.page
+    before, pad = film_of_path(planned), planned.picture(f"{PATHS} canvas.tl-pad")
+    planned.answered(PATHS, lambda: drag(planned, (0.2, 0.2), (0.5, 0.8), (0.8, 0.2)))
+    assert "pause" in page.locator(f"{PATHS} .tl-play").inner_text(), "it plays at once"
+    label = page.locator(f"{PATHS} canvas.tl-pad").get_attribute("aria-label")
+    assert "16 dots from (12, 12) to (51, 12)" in label
+    said = page.locator(f"{PATHS} .tl-said").inner_text()
+    assert "of 16 frames" in said
+    assert said in label
+    film = film_of_path(planned)
+    assert film != before
+    assert planned.picture(f"{PATHS} canvas.tl-pad") != pad
+    page.locator(PATHS).screenshot(path=SHOTS / "06_path_drawn.png")
+    planned.answered(PATHS, lambda: page.locator(f"{PATHS} .tl-another").click())
+    assert film_of_path(planned) != film
+    assert planned.complaints() == []
+
+
+def test_06_the_planner_draws_at_a_key(planned):
+    page, family = planned.page, planned.page.locator(f"{PATHS} .tl-family")
+    films = []
+    for name in ("linear", "circular", "helical", "parabolic"):
+        if family.input_value() != name:
+            planned.press(family, name[0])  # a select takes the first letter
+        assert family.input_value() == name
+        planned.answered(PATHS, lambda: planned.press(page.locator(f"{PATHS} .tl-plan"), "Enter"))
+        assert f"the planner's {name} path" in page.locator(f"{PATHS} canvas.tl-pad").get_attribute("aria-label")
+        films.append(film_of_path(planned))
+    assert len(set(films)) == 4
+    assert page.locator(f"{PATHS} .tl-radius").is_disabled()
+    page.locator(PATHS).screenshot(path=SHOTS / "06_path_planned.png")
+    assert planned.complaints() == []
+
+
+def test_06_a_click_is_no_path(planned):
+    page = planned.page
+    planned.answered(PATHS, lambda: drag(planned, (0.3, 0.3), (0.7, 0.6)))
+    film, pad = film_of_path(planned), planned.picture(f"{PATHS} canvas.tl-pad")
+    planned.answered(PATHS, lambda: page.locator(f"{PATHS} canvas.tl-pad").click(position={"x": 50, "y": 50}))
+    assert "hold the button" in page.locator(f"{PATHS} .tl-error").inner_text()
+    assert film_of_path(planned) == film
+    assert planned.picture(f"{PATHS} canvas.tl-pad") == pad
+    planned.answered(PATHS, lambda: drag(planned, (0.3, 0.3), (0.7, 0.6)))
+    assert planned.complaints() == []
+
+
 # ---- 07: the damage studio ----
 
 

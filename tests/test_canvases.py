@@ -2,16 +2,19 @@
 
 import io
 import itertools
+import json
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from trajlib import plots, tasks, widgets
+from trajlib import FAMILIES, plots, tasks, widgets
 from trajlib.codes import Codec, Corpus, Surgery
 from trajlib.config import TINY_LAYERS
 from trajlib.dataset import TrajectoryDataset, to_float
+from trajlib.planner import Planner, Writer, draw_plans
+from trajlib.render import render
 from trajlib.sampling import commit_start, decode_steps, generate
 from trajlib.tasks import TASKS
 from trajlib.tokenizer import Tokenizer
@@ -19,9 +22,11 @@ from trajlib.transformer import MaskedTransformer
 from trajlib.widgets import (
     CodeMap,
     Decoding,
+    Drawing,
     FilmPlayer,
     MaskStudio,
     MorphStudio,
+    PathStudio,
     TokenExplorer,
     TrajectoryStudio,
     code_tints,
@@ -464,6 +469,148 @@ def test_mask_studio_shows_its_figure_first(transformer, corpus, clips, monkeypa
     assert studio.decoding.settings["label"] == 3
     tokens = generate(transformer, [3], 2, **commit_start(corpus.codec.tokenizer, to_float(clips.videos[:1]), "CFP", 4))
     np.testing.assert_array_equal(studio.decoding.rounds[-1].tokens, tokens[0].numpy())
+
+
+# ---- paths, and the clips that are written along them ----
+
+
+@pytest.fixture(scope="module")
+def draw(corpus):
+    torch.manual_seed(0)
+    writer = Writer(corpus.codebook.levels, corpus.codec.grid, dim=16, depth=1, heads=2).eval()
+    planner = Planner(dim=16, depth=1).eval()
+    return lambda **settings: Drawing(corpus.codec.tokenizer, writer, **{"planner": planner} | settings)
+
+
+@pytest.fixture
+def paths(draw):
+    return PathStudio(draw())
+
+
+def test_the_plan_goes_along_the_stroke_in_equal_steps_however_fast_it_was_drawn(draw):
+    corner = np.linspace(0, 1, 50)[:, None] ** 3 * [0, 30] + [40, 10]
+    plan = draw(points=[[10, 10], [11, 10], [11, 10], *corner], radius=3).plan()
+    gone = 4 * np.arange(16)
+    np.testing.assert_allclose(plan, np.stack([(10 + gone).clip(max=40), 10 + (gone - 30).clip(0), 3 + 0 * gone], 1))
+
+
+@pytest.mark.parametrize("radius", [2.2, 3.6])
+def test_the_whole_dot_stays_in_the_picture(draw, radius):
+    plan = draw(points=[[-50, 30], [70, 80], [90, -9]], radius=radius).plan()
+    film = render(plan[:, :2], plan[:, 2], (0, 0, 0))
+    edges = np.concatenate([film[..., 0], film[..., -1], film[..., 0, :], film[..., -1, :]])
+    assert edges.min() > 120, "half a pixel of paper is kept round it"
+    assert np.ptp(plan[:, 0]) == pytest.approx(63 - 2 * radius)
+    assert np.ptp(np.linalg.norm(np.diff(plan[:6, :2], axis=0), axis=1)) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"points": [[9, 9], [10, 9]]}, "The path is 1.0 px long, too short for a dot to follow: hold"),
+        ({"points": [[9, 9]]}, "The path is 0.0 px long"),
+        ({"points": [[-40, 70], [-20, 99]]}, "The path is 0.0 px long"),
+        ({"points": []}, "points came as"),
+        ({"points": [[0, 0], [30, np.nan]]}, "points came as .* all finite"),
+        ({"radius": 5}, "radius is 5; it can be any number from 2.2 to 3.6."),
+        ({"seed": 0.5}, "seed is 0.5; it can be a whole number from 0"),
+        ({"family": "square"}, "family is 'square'; it can be linear, circular"),
+        ({"family": "linear", "planner": None}, "no planner here to plan a path: draw one"),
+    ],
+)
+def test_a_drawing_that_makes_no_sense_is_refused_in_a_sentence(draw, settings, words):
+    with pytest.raises(ValueError, match=words) as found:
+        draw(**settings).write()
+    assert "\n" not in str(found.value)
+
+
+def test_a_writer_for_other_tokens_is_refused(corpus):
+    stranger = Writer((3, 3), corpus.codec.grid, dim=16, depth=1, heads=2)
+    with pytest.raises(ValueError, match="another tokenizer"):
+        Drawing(corpus.codec.tokenizer, stranger)
+
+
+def test_what_is_written_is_the_packages_and_hangs_on_the_seed(draw, corpus):
+    one = draw(seed=3)
+    following = one.writer.following(torch.from_numpy(one.plan()[None]).float())
+    tokens = generate(following, [0], guidance=1, seed=3)
+    np.testing.assert_array_equal(one.write().tokens, tokens[0].numpy())
+    np.testing.assert_array_equal(draw(seed=3).write().tokens, one.written.tokens)
+    np.testing.assert_array_equal(one.written.film, corpus.codec.decode(tokens.numpy())[0])
+    assert (draw(seed=4).write().tokens != one.written.tokens).any()
+
+
+def test_a_planned_path_is_the_planners(draw):
+    drawing = draw(family="helical", seed=2)
+    np.testing.assert_array_equal(drawing.plan(), draw_plans(drawing.planner, [2], seed=2)[0].numpy())
+    assert (draw(family="helical", seed=3).plan() != drawing.plan()).any()
+
+
+def test_it_is_measured_how_far_the_dot_is_from_the_plan(draw, corpus, monkeypatch):
+    """A film with the dot a pixel below the plan; frame 3 is empty, in frame 5 there is a speck."""
+    drawing = draw(radius=3)
+    x, y, radius = drawing.plan().T
+    radius[5] = 0.7
+    film = to_float(torch.from_numpy(render(np.stack([x, y + 1], 1), radius, (0, 0, 0))))
+    film[:, 3] = 1
+    monkeypatch.setattr(corpus.codec.tokenizer, "decode", lambda tokens: film[None])
+    written = drawing.write()
+    assert np.flatnonzero(np.isnan(written.miss)).tolist() == [3, 5]
+    np.testing.assert_allclose(np.delete(written.miss, [3, 5]), 1, atol=0.05)
+    assert written.said() == "The dot is 1.0 px from the plan on average; 14 of 16 frames have a dot."
+    film[:] = 1
+    assert drawing.write().said() == "No frame of 16 has a dot."
+    studio = PathStudio(drawing)
+    assert studio.view["seen"] == [None] * 16
+    json.dumps(studio.view, allow_nan=False)
+    assert isinstance(drawing.picture(), plots.Picture)
+
+
+def test_the_path_studio_does_what_a_click_asks(paths, draw):
+    assert paths.films["film"] == film_bytes(draw().write().film)
+    stroke = [[10, 50], [30, 12], [50, 50]]
+    paths.hear({"do": "set", "name": "radius", "value": 3})
+    paths.hear({"do": "draw", "points": stroke})
+    twin = draw(points=stroke, radius=3)
+    assert paths.view["plan"] == twin.plan().round(2).tolist()
+    assert paths.films["film"] == film_bytes(twin.write().film)
+    assert (paths.view["stroke"], paths.view["used"]["radius"]) == (stroke, True)
+    for family in FAMILIES:
+        paths.hear({"do": "plan", "family": family})
+        assert paths.error is None
+        assert paths.films["film"] == film_bytes(draw(family=family, radius=3).write().film)
+        assert (paths.view["stroke"], paths.view["used"]["radius"]) == (None, False)
+        assert f"the planner's {family} path" in paths.view["label"]
+    paths.hear({"do": "set", "name": "seed", "value": 5})
+    assert paths.view["plan"] == draw(family=FAMILIES[-1], seed=5).plan().round(2).tolist()
+    paths.hear({"do": "draw", "points": stroke})
+    assert paths.view["settings"] == {"radius": 3, "seed": 5, "family": None}
+
+
+def test_an_error_leaves_the_last_good_path(paths, monkeypatch):
+    film, plan = paths.films["film"], paths.view["plan"]
+    for message in ({"do": "draw", "points": [[5, 5], [6, 6]]}, {"do": "set", "name": "radius", "value": None}):
+        paths.hear(message)
+        assert paths.view["error"] == str(paths.error) != ""
+        assert (paths.films["film"], paths.view["plan"]) == (film, plan)
+    monkeypatch.setattr(paths.drawing.writer, "forward", None)
+    paths.hear({"do": "draw", "points": [[5, 5], [60, 6]]})
+    assert paths.error is not None
+    monkeypatch.undo()
+    paths.hear({"do": "set", "name": "seed", "value": 0})
+    assert (paths.view["error"], paths.films["film"], paths.view["plan"]) == ("", film, plan)
+
+
+def test_path_studio_shows_its_figure_first_and_needs_no_planner(draw, monkeypatch):
+    shown = []
+    monkeypatch.setattr(widgets, "display", shown.append)
+    theirs = draw()
+    studio = widgets.path_studio(theirs.tokenizer, theirs.writer, seed=2)
+    drawn = np.asarray(Image.open(io.BytesIO(shown[0]._repr_png_())).convert("L"))
+    assert drawn.shape[1] == 800
+    assert len(np.unique(drawn)) > 20
+    assert studio.drawing.seed == 2
+    assert len(studio.fixed["families"]) == 0, "no planner, no button"
 
 
 def test_player_shows_another_film(corpus):

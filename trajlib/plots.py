@@ -495,6 +495,37 @@ def decoding(films, kinds, width=WIDTH):
     return fig
 
 
+FOLLOWED = {"plan": "#0072B2", "seen": "#D55E00"}  # where the dot is to be, and where it is in the film
+
+
+@styled
+def planned(plan, film, seen, miss):
+    """A film and the plan (16, 3) that it was written along: 8 frames above; below them both ways of the dot in one
+    picture, and how far apart they are, `miss` (16,) px. `seen` (16, 3) is NaN in a frame without a dot.
+    """
+    fig = Picture(figsize=(WIDTH, 3.9))
+    _draw_strip(fig.add_axes((0.02, 0.74, 0.96, 0.25)), as_pictures(film)[0], 2)
+    path = fig.add_axes((0.06, 0.09, 0.27, 0.55))
+    path.plot(*plan[:, :2].T, color=FOLLOWED["plan"], linewidth=0.6)
+    for x, y, radius in plan:
+        path.add_patch(matplotlib.patches.Circle((x, y), radius, fill=False, color=FOLLOWED["plan"], linewidth=0.8))
+    path.plot(*np.stack([plan[:, :2], seen[:, :2]]).transpose(2, 0, 1), color=FOLLOWED["seen"], linewidth=0.8)
+    path.plot(*seen[:, :2].T, ".", color=FOLLOWED["seen"], markersize=5)
+    path.set(xlim=(-0.5, 63.5), ylim=(63.5, -0.5), aspect="equal", xticks=[0, 63], yticks=[0, 63])
+    path.spines[:].set(visible=True, color=FRAME)
+    path.set_title("in the picture, px")
+    apart = fig.add_axes((0.43, 0.15, 0.36, 0.47))
+    apart.plot(miss, ".-", color=FOLLOWED["seen"])
+    top = max(2.0, 1.1 * np.nan_to_num(miss).max())
+    apart.set(xlabel="frame", xticks=[0, 5, 10, 15], xlim=(-0.5, 15.5), ylim=(0, top), title="from plan to dot, px")
+    marks = [
+        matplotlib.lines.Line2D([], [], color=FOLLOWED["plan"], marker="o", markerfacecolor="none", linewidth=0.6),
+        matplotlib.lines.Line2D([], [], color=FOLLOWED["seen"], marker=".", linewidth=0.8),
+    ]
+    fig.legend(marks, ["the plan", "the dot\nin the film"], loc="center left", bbox_to_anchor=(0.82, 0.4))
+    return fig
+
+
 @styled
 def patch_rows(rows, columns=12):
     """{title: patches (n, 3, 2, 16, 16) uint8}: rows of cells, both frames of each side by side."""

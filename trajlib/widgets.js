@@ -20,6 +20,7 @@ const STYLE = `
 .tl label { display: inline-flex; gap: 5px; align-items: center; }
 .tl-film { position: relative; width: 184px; height: 184px; border: 1px solid var(--jp-border-color1, #999); }
 .tl-film canvas { width: 100%; height: 100%; image-rendering: pixelated; display: block; cursor: crosshair; }
+.tl-path .tl-film { width: 324px; height: 324px; } .tl-path .tl-film + figcaption { max-width: 326px; }
 .tl-cell { position: absolute; pointer-events: none; border: 2px solid #D55E00; box-sizing: border-box; }
 .tl-cell.away { border-style: dotted; opacity: .6; }
 .tl-strip { image-rendering: pixelated; border: 1px solid var(--jp-border-color1, #999); }
@@ -69,7 +70,7 @@ function shell(model, el) {
   const box = h("div", { class: `tl tl-${model.get("kind")}`, "aria-busy": "false" });
   box.append(h("style", {}, STYLE), error);
   el.append(box);
-  const later = ["select", "go", "continue"]; // of these only the last one counts
+  const later = ["select", "go", "continue", "draw"]; // of these only the last one counts
   let queue = [], waiting = null, sent = 0;
   function pump() {
     if (waiting || !queue.length) return;
@@ -154,7 +155,8 @@ function player(model, panels, { onFrame = () => {}, onPick = null } = {}) {
     }
   }
   const close = () => clearInterval(timer);
-  return { films: films.map((film) => film.node), controls: [play, slider, label], draw, go, outline, captions, close, frame: () => frame };
+  const start = () => { if (!timer && !matchMedia("(prefers-reduced-motion: reduce)").matches) toggle(); };
+  return { films: films.map((film) => film.node), controls: [play, slider, label], draw, go, outline, captions, start, close, frame: () => frame };
 }
 
 // One frame of a film of colours, or of numbers 0..255 through a colour table.
@@ -249,6 +251,30 @@ function patch(data, at, [dt, dh, dw]) {
 
 function number(label, value, max, className) {
   return h("input", { type: "number", class: className, min: 0, max, value, "aria-label": label });
+}
+
+// A labelled control for each setting; `fill` shows what Python says of them.
+function settings(fixed, send) {
+  const fields = {}, set = (name, value) => send({ do: "set", name, value });
+  function amount(name, text, width = 52) {
+    const [min, max, step] = fixed.numbers[name];
+    fields[name] = h("input", { type: "number", class: `tl-${name}`, min, max, step, "aria-label": text, style: `width: ${width}px`,
+      onchange: () => set(name, fields[name].value === "" ? null : Number(fields[name].value)) });
+    return h("label", {}, text, fields[name]);
+  }
+  function choice(name, text) {
+    const options = fixed.choices[name];
+    fields[name] = h("select", { class: `tl-${name}`, "aria-label": text, onchange: () => set(name, options[fields[name].selectedIndex][0]) },
+      ...options.map(([value, says]) => h("option", { value }, says)));
+    return h("label", {}, text, fields[name]);
+  }
+  function fill(view) {
+    for (const [name, field] of Object.entries(fields)) {
+      if (document.activeElement !== field || field.tagName === "SELECT") field.value = view.settings[name];
+      field.disabled = view.used[name] === false;
+    }
+  }
+  return { amount, choice, fill };
 }
 
 // ---- a film, alone ----
@@ -506,20 +532,7 @@ function masks(model, el) {
   const kinds = Object.fromEntries(Object.entries(fixed.kinds).map(([name, colour]) => [name, rgb(colour)]));
   let cursor = null, draft = null, stroke = null; // draft: the mask as painted here; Python may be some strokes behind
 
-  // what is set: a control for each setting
-  const fields = {}, set = (name, value) => send({ do: "set", name, value });
-  function amount(name, text, width = 52) {
-    const [min, max, step] = fixed.numbers[name];
-    fields[name] = h("input", { type: "number", class: `tl-${name}`, min, max, step, "aria-label": text, style: `width: ${width}px`,
-      onchange: () => set(name, fields[name].value === "" ? null : Number(fields[name].value)) });
-    return h("label", {}, text, fields[name]);
-  }
-  function choice(name, text) {
-    const options = fixed.choices[name];
-    fields[name] = h("select", { class: `tl-${name}`, "aria-label": text, onchange: () => set(name, options[fields[name].selectedIndex][0]) },
-      ...options.map(([value, says]) => h("option", { value }, says)));
-    return h("label", {}, text, fields[name]);
-  }
+  const { amount, choice, fill } = settings(fixed, send);
   const button = (name, text, act) => h("button", { class: `tl-${name}`, onclick: act }, text);
   const about = h("span"), said = h("div", { class: "tl-said" });
   const own = button("unpaint", "the task's mask", () => send({ do: "unpaint" }));
@@ -608,10 +621,7 @@ function masks(model, el) {
     if (!stroke && !queued("paint")) draft = null;
     films.draw();
     redraw();
-    for (const [name, field] of Object.entries(fields)) {
-      if (document.activeElement !== field || field.tagName === "SELECT") field.value = view.settings[name];
-      field.disabled = view.used[name] === false;
-    }
+    fill(view);
     own.disabled = !view.painted;
     about.textContent = view.about;
     said.textContent = view.said;
@@ -626,8 +636,101 @@ function masks(model, el) {
   return { update, close: films.close };
 }
 
+// ---- a path: draw it, and see the clip that is written along it ----
+
+function path(model, el) {
+  const fixed = model.get("fixed"), { box, status, send, shown, queued } = shell(model, el), { plan: blue, seen: red } = fixed.colours;
+  const films = player(model, fixed.panels, { onFrame: redraw }), { amount, fill } = settings(fixed, send);
+  const button = (name, text, act) => h("button", { class: `tl-${name}`, onclick: act }, text);
+  const side = 324 * (window.devicePixelRatio || 1);
+  const pad = h("canvas", { class: "tl-pad", width: side, height: side, role: "img", style: "touch-action: none" });
+  let draft = null, drawing = false; // draft: the stroke as drawn here, until Python has answered it
+
+  function to(event) {
+    const at = pad.getBoundingClientRect(), place = (value, low, length) => Number(((value - low) / length * fixed.size - 0.5).toFixed(2));
+    draft.push([place(event.clientX, at.left, at.width), place(event.clientY, at.top, at.height)]);
+    redraw();
+  }
+  pad.addEventListener("pointerdown", (event) => {
+    if (event.button || !event.isPrimary) return;
+    pad.setPointerCapture(event.pointerId);
+    drawing = true;
+    draft = [];
+    to(event);
+  });
+  pad.addEventListener("pointermove", (event) => { if (drawing && event.isPrimary) to(event); });
+  pad.addEventListener("pointerup", (event) => {
+    if (!drawing || !event.isPrimary) return;
+    drawing = false;
+    send({ do: "draw", points: draft });
+  });
+  pad.addEventListener("pointercancel", () => { if (drawing) { drawing = false; draft = null; redraw(); } });
+
+  const family = h("select", { class: "tl-family", "aria-label": "class of the path" }, ...fixed.families.map((name) => h("option", { value: name }, name)));
+  const other = button("another", "another seed", () => send({ do: "set", name: "seed", value: model.get("view").settings.seed + 1 }));
+  const planned = h("span", { class: "tl-row" }, h("label", {}, "or let the planner draw one: class ", family),
+    button("plan", "plan one for me", () => send({ do: "plan", family: family.value })));
+  const mark = (sign, colour, text) => h("span", {}, h("b", { style: `color: ${colour}; background: #fff; padding: 0 3px` }, sign), ` ${text} `);
+  const said = h("span", { class: "tl-said tl-title" }), about = h("span", { class: "tl-hint" });
+  box.append(
+    h("div", { class: "tl-row" }, h("span", { class: "tl-title" }, "Draw a path"), h("span", { class: "tl-hint" }, "below, with the mouse or a finger"),
+      ...(fixed.families.length ? [planned] : []), status),
+    h("div", { class: "tl-row" }, amount("radius", "radius, px"), amount("seed", "seed", 80), other, ...films.controls),
+    h("div", { class: "tl-row tl-top" },
+      h("figure", {}, h("div", { class: "tl-film" }, pad),
+        h("figcaption", {}, mark("○", blue, "the plan, frame by frame"), mark("●", red, "the dot in the film"))),
+      ...films.films),
+    h("div", { class: "tl-row", "aria-live": "polite" }, said, about));
+
+  function redraw() {
+    const view = model.get("view"), g = pad.getContext("2d"), px = side / fixed.size, now = films.frame();
+    g.setTransform(px, 0, 0, px, px / 2, px / 2); // a pixel's centre is a whole number
+    g.fillStyle = "#fff"; // paper in either theme, as the films are
+    g.fillRect(-0.5, -0.5, fixed.size, fixed.size);
+    const line = (points, colour, width) => {
+      g.beginPath();
+      points.forEach(([x, y]) => g.lineTo(x, y));
+      g.lineWidth = width;
+      g.strokeStyle = colour;
+      g.stroke();
+    };
+    const disc = ([x, y], radius) => { g.beginPath(); g.arc(x, y, Math.max(0, radius), 0, 7); };
+    if (draft) return line(draft, "#222", 0.6);
+    if (view.stroke) line(view.stroke, "#bbb", 0.6);
+    line(view.plan, blue, 0.15);
+    view.plan.forEach((dot, i) => {
+      disc(dot, dot[2]);
+      g.lineWidth = i === now ? 0.7 : 0.25;
+      g.strokeStyle = blue;
+      g.stroke();
+    });
+    view.seen.forEach((dot, i) => {
+      if (!dot) return;
+      line([view.plan[i], dot], red, 0.25);
+      disc(dot, i === now ? 1.3 : 0.7);
+      g.fillStyle = red;
+      g.fill();
+    });
+    films.captions(view.captions);
+  }
+  function update() {
+    const view = model.get("view");
+    if (!drawing && !queued("draw")) draft = null;
+    films.draw();
+    redraw();
+    fill(view);
+    if (view.settings.family) family.value = view.settings.family;
+    pad.setAttribute("aria-label", view.label);
+    said.textContent = view.said;
+    about.textContent = view.about;
+    if (view.seq && !view.error) films.start();
+    shown();
+  }
+  return { update, close: films.close };
+}
+
 function render({ model, el }) {
-  const kinds = { player: filmPlayer, explorer, map: codeMap, morph, masks };
+  const kinds = { player: filmPlayer, explorer, map: codeMap, morph, masks, path };
   const { update, close } = kinds[model.get("kind")](model, el);
   model.on("change:view", update);
   update();

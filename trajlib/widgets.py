@@ -8,8 +8,10 @@ stall headless runs and hide errors.
 import html
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import anywidget
 import ipywidgets as W
@@ -22,10 +24,23 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from trajlib import FAMILIES, plots, tasks, trajectories
+from trajlib.classifiers import seen_dot
 from trajlib.codes import Codec, Morph, Surgery, speaks
-from trajlib.dataset import SEEDS, Clip, TrajectoryDataset, clearly_seen, develop, draw_nuisances, film, to_float
-from trajlib.render import FRAMES, SPOTS, Damage
-from trajlib.sampling import CORRECTIONS, GUIDANCE, decode_steps
+from trajlib.dataset import (
+    MARGIN,
+    PATH_LENGTH,
+    SEEDS,
+    Clip,
+    TrajectoryDataset,
+    clearly_seen,
+    develop,
+    draw_nuisances,
+    film,
+    to_float,
+)
+from trajlib.planner import draw_plans
+from trajlib.render import FRAMES, SIZE, SPOTS, Damage
+from trajlib.sampling import CORRECTIONS, GUIDANCE, decode_steps, generate
 from trajlib.tasks import TASKS
 
 
@@ -723,6 +738,17 @@ LIMITS = {  # of the settings: lowest, highest, step of the control
 }
 
 
+def fitting(name, value, limits):
+    """The value of a number that has limits, or a ValueError that says what it can be."""
+    low, high, _ = limits
+    whole = isinstance(low, int)
+    fits = isinstance(value, (int, float)) and low <= value <= high and not (whole and value % 1)
+    if not fits:
+        kind = "a whole number" if whole else "any number"
+        raise ValueError(f"{name} is {value}; it can be {kind} from {low} to {high}.")
+    return int(value) if whole else float(value)
+
+
 class Decoding:
     """A clip, what is given of it, and the steps in which a transformer writes the rest.
 
@@ -763,13 +789,7 @@ class Decoding:
             if value not in choices[name]:
                 raise ValueError(f"{name} is {value!r}; it can be {', '.join(map(str, choices[name]))}.")
             return value
-        low, high, _ = self.limits[name]
-        whole = isinstance(low, int)
-        fits = isinstance(value, (int, float)) and low <= value <= high and not (whole and value % 1)
-        if not fits:
-            kind = "a whole number" if whole else "any number"
-            raise ValueError(f"{name} is {value}; it can be {kind} from {low} to {high}.")
-        return int(value) if whole else float(value)
+        return fitting(name, value, self.limits[name])
 
     @property
     def task(self):
@@ -1044,3 +1064,155 @@ def mask_studio(transformer, tokenizer, clips, **settings):
     decoding = Decoding(transformer, tokenizer, clips, **{"corrections": CORRECTIONS} | settings)
     display(decoding.picture())
     return MaskStudio(decoding)
+
+
+# ---- paths: draw one, and a clip is written along it ----
+
+DRAWN = {"radius": (2.2, 3.6, 0.1), "seed": LIMITS["seed"]}
+SHORTEST = 6  # pixels: about a dot's own width, below it no way is to be seen
+PRESENT = 0.5  # of the plan's radius, a quarter of its ink: less is a speck, no dot
+
+
+def eight():
+    """A figure of eight, which no family has, not much longer than a clip's path: (65, 2) pixels."""
+    turn = np.linspace(0, 2 * np.pi, 65)
+    return (SIZE - 1) / 2 + np.stack([8.5 * np.sin(turn), 5.5 * np.sin(2 * turn)], 1)
+
+
+class Written(NamedTuple):
+    """What came of a drawing."""
+
+    plan: np.ndarray  # (16, 3) x, y, radius in pixels
+    tokens: np.ndarray  # (8, 4, 4)
+    film: np.ndarray  # (3, 16, 64, 64) uint8
+    seen: np.ndarray  # (16, 3) the dot in the film; NaN in a frame that has none
+
+    @property
+    def miss(self):
+        """(16,) pixels from the plan to the dot in the film."""
+        return np.linalg.norm((self.seen - self.plan)[:, :2], axis=1)
+
+    def said(self):
+        """One sentence: how well the film keeps to the plan."""
+        found = np.isfinite(self.miss)
+        if not found.any():
+            return f"No frame of {FRAMES} has a dot."
+        off = self.miss[found].mean()
+        return f"The dot is {off:.1f} px from the plan on average; {found.sum()} of {FRAMES} frames have a dot."
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A path, made a plan of 16 frames, and the clip that a `Writer` writes along it.
+
+    The path is a stroke, `points` (n, 2) in pixels, or with a `family` what the planner draws of this class.
+    """
+
+    tokenizer: torch.nn.Module
+    writer: torch.nn.Module
+    planner: torch.nn.Module | None = None
+    points: np.ndarray = field(default_factory=eight)
+    radius: float = 2.4  # of a black disc with as much ink as the dot, pixels; a planner draws its own
+    seed: int = 0
+    family: str | None = None
+
+    def __post_init__(self):
+        words = self.tokenizer.codebook_size, tuple(self.tokenizer.token_shape)
+        if (self.writer.codebook_size, self.writer.grid) != words:
+            raise ValueError("This writer was trained on the tokens of another tokenizer: their codebooks differ.")
+        for name, limits in DRAWN.items():
+            object.__setattr__(self, name, fitting(name, getattr(self, name), limits))
+        if self.family not in (None, *FAMILIES):
+            raise ValueError(f"family is {self.family!r}; it can be {', '.join(FAMILIES)}, or None for your own path.")
+        if self.family and self.planner is None:
+            raise ValueError("There is no planner here to plan a path: draw one.")
+
+    def plan(self):
+        """(16, 3) x, y, radius in pixels: equal steps along the stroke, the whole dot inside the picture."""
+        if self.family:
+            return draw_plans(self.planner, [FAMILIES.index(self.family)], seed=self.seed)[0].numpy()
+        points = np.array(self.points, float)
+        if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+            raise ValueError(f"points came as {points.shape}; expected (n, 2): x, y in pixels, all finite.")
+        edge = self.radius + MARGIN - 0.5  # a pixel's centre is a whole number, the picture begins at -0.5
+        points = points.clip(edge, SIZE - 1 - edge)
+        along = np.append(0, np.hypot(*np.diff(points, axis=0).T).cumsum())
+        if along[-1] < SHORTEST:
+            how = f"hold the button, or your finger, down while you draw {SHORTEST} px or more"
+            raise ValueError(f"The path is {along[-1]:.1f} px long, too short for a dot to follow: {how}.")
+        stops = np.linspace(0, along[-1], FRAMES)
+        x, y = (np.interp(stops, along, axis) for axis in points.T)
+        return np.stack([x, y, np.full(FRAMES, self.radius)], 1)
+
+    def write(self):
+        """The tokens of a clip along the plan, its film, and the dot in it: `Written`."""
+        plan = self.plan()
+        # any class will do: a writer hears the plan alone
+        tokens = generate(self.writer.following(torch.tensor(plan[None]).float()), [0], guidance=1, seed=self.seed)
+        film = self.tokenizer.decode(tokens)
+        seen = seen_dot(film)[0].numpy()
+        seen[seen[:, 2] < PRESENT * plan[:, 2]] = np.nan
+        return Written(plan, tokens[0].numpy(), whole(film[0]), seen)
+
+    written = cached_property(write)  # nothing here changes, and writing takes a second
+
+    def picture(self):
+        """The figure: the film, the plan and the dot in one picture, and how far apart they are."""
+        made = self.written
+        return plots.planned(made.plan, made.film, made.seen, made.miss)
+
+
+class PathStudio(Canvas):
+    """Draw a path, and see the clip that is written along it. `drawing` is the plain object behind it."""
+
+    def __init__(self, drawing):
+        self.drawing = drawing
+        fixed = {
+            "panels": [{"name": "film"}],
+            "numbers": DRAWN,
+            "families": FAMILIES if drawing.planner else (),
+            "colours": plots.FOLLOWED,
+        }
+        super().__init__("path", fixed, drawing.writer.grid)
+
+    def _turn_to(self, **changes):
+        drawing = replace(self.drawing, **changes)
+        _ = drawing.written  # first: where this fails, the last good drawing stays
+        self.drawing = drawing
+
+    def do_draw(self, points):
+        self._turn_to(points=points, family=None)
+
+    def do_plan(self, family):
+        self._turn_to(family=family)
+
+    def do_set(self, name, value):
+        self._turn_to(**{name: value})
+
+    def state(self):
+        drawing, written = self.drawing, self.drawing.written
+        plan, seen = written.plan.round(2).tolist(), written.seen.round(2)
+        path = f"the planner's {drawing.family} path" if drawing.family else "the path that is drawn"
+        length, (least, most) = np.hypot(*np.diff(written.plan[:, :2], axis=0).T).sum(), PATH_LENGTH
+        (x0, y0, _), *_, (x1, y1, _) = written.plan.round().astype(int).tolist()
+        view = {
+            "settings": {name: getattr(drawing, name) for name in (*DRAWN, "family")},
+            "used": {"radius": drawing.family is None},
+            "stroke": None if drawing.family else np.asarray(drawing.points, float).round(2).tolist(),
+            "plan": plan,
+            "seen": [row.tolist() if np.isfinite(row).all() else None for row in seen],  # NaN is no JSON
+            "said": written.said(),
+            "label": f"drawing pad, {SIZE} by {SIZE} pixels: {path}, {FRAMES} dots from ({x0}, {y0}) to ({x1}, {y1}), "
+            f"and the dots of the film that was written along it. {written.said()}",
+            "captions": {"film": f"the film, written along {path}"},
+            "about": f"The plan is {length:.0f} px long; in the clips of the set it is {least:.0f} to {most:.0f}.",
+            "status": "written",
+        }
+        return {"films": {"film": film_bytes(written.film)}, "view": view}
+
+
+def path_studio(tokenizer, writer, planner=None, **settings):
+    """The studio, below its figure; `settings` as in `Drawing`."""
+    drawing = Drawing(tokenizer, writer, planner, **settings)
+    display(drawing.picture())
+    return PathStudio(drawing)
