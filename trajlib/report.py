@@ -50,6 +50,12 @@ HEADLINE = {
         Row("distance to the nearest training clip", "generation novelty", "a training clip", "fresh clips"),
         Row("forecast from 8 frames, error", "forecast from 8 error", "extrapolated", "reconstructions"),
         Row("of MAGVIT's ten tasks, done better than trivially", "tasks better than trivial", "", "all"),
+        Row("planned first: clips that obey the equation", "planned physics agreement", "by chance", "reconstructions"),
+        Row("... with one dot in every frame", "planned dot present", "unplanned", "reconstructions"),
+        Row("... judged to be of the asked class", "planned class agreement", "by chance", "reconstructions"),
+        Row("... class learnt from them, told of real clips", "planned score accuracy", "chance", "from real clips"),
+        Row("... Fréchet distance (I3D)", "planned Frechet distance", "unplanned", "real clips"),
+        Row("... distance to the nearest training clip", "planned novelty", "", "fresh clips"),
         Row("one token after another, obeying", "autoregressive physics agreement", "by chance", "reconstructions"),
     ],
     "Classification": [
