@@ -65,6 +65,16 @@ def test_what_is_no_tokens_gets_one_sentence(tokens):
         TokenClassifier(dim=32, depth=1, heads=2)(tokens)
 
 
+@pytest.mark.parametrize("token", [-1, 1000])
+@pytest.mark.parametrize("reader", [TokenClassifier, TokenTracker])
+def test_a_token_of_no_codebook_gets_one_sentence(reader, token):
+    """Its digits, taken modulo the levels, would be those of some other word."""
+    tokens = torch.zeros(2, 8, 4, 4).long()
+    tokens[1, 3, 2, 1] = token
+    with pytest.raises(ValueError, match=r"tokens run from .*; this codebook has 0 \.\. 999\."):
+        reader(LEVELS, dim=32, depth=1, heads=2)(tokens)
+
+
 @pytest.mark.parametrize(
     ("videos", "says"),
     NO_VIDEOS,

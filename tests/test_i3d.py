@@ -135,7 +135,7 @@ def test_what_is_no_video_gets_one_sentence(videos, says, method):
 @pytest.mark.parametrize(
     ("frames", "says"),
     [
-        (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "expected floats"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "expected a float32 tensor"),
         (torch.full((1, 3, 64, 64), 255.0), "divide 0..255 pixels by 255"),
         (torch.rand(1, 3, 16, 64, 64), r"frames came with shape .* expected .b, 3, 64, 64."),
         (torch.rand(1, 3, 32, 32), "shape"),

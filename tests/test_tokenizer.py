@@ -14,6 +14,7 @@ from magvit2_pytorch.magvit2_pytorch import SqueezeExcite
 from safetensors.torch import load_file, save_file
 
 from trajlib import pretrained, recipes
+from trajlib.classifiers import TokenClassifier
 from trajlib.config import TINY_LAYERS, profile
 from trajlib.dataset import TrajectoryDataset, to_float
 from trajlib.tokenizer import FOLD, UNFOLD, FastELU, Tokenizer, check_videos, reconstruction_loss
@@ -379,8 +380,11 @@ def test_loss_of_hue():
 @pytest.mark.parametrize(
     ("came", "sentence"),
     [
-        (torch.zeros(1, 3, 16, 64, 64, dtype=torch.uint8), r"videos came as torch.uint8; expected floats .*to_float"),
-        ("clip.mp4", r"videos came as str; expected floats"),
+        (torch.zeros(1, 3, 16, 64, 64, dtype=torch.uint8), r"as torch.uint8; expected a float32 tensor .*to_float"),
+        (torch.zeros(1, 3, 16, 64, 64).double(), r"as torch.float64; expected a float32 tensor .*videos.float"),
+        (torch.zeros(1, 3, 16, 64, 64).half(), r"as torch.float16; expected a float32 tensor .*videos.float"),
+        (torch.zeros(1, 3, 16, 64, 64).numpy(), r"videos came as ndarray; expected a float32 tensor"),
+        ("clip.mp4", r"videos came as str; expected a float32 tensor"),
         (torch.zeros(3, 16, 64, 64), r"shape \(3, 16, 64, 64\); expected \(b, 3, 16, 64, 64\)"),
         (torch.zeros(1, 3, 15, 64, 64), r"shape \(1, 3, 15, 64, 64\); expected"),
         (torch.zeros(1, 16, 3, 64, 64), r"batch, RGB, frames, height, width"),
@@ -402,15 +406,39 @@ def test_bad_videos_get_one_sentence(tokenizer, came, sentence):
         (torch.zeros(1, 128, dtype=torch.long), r"torch.int64 \(1, 128\); expected"),
         (torch.full((1, 8, 4, 4), 1000), r"run from 1000 to 1000; this codebook has 0 .. 999"),
         (torch.full((1, 8, 4, 4), -1), r"run from -1 to -1"),
+        (torch.zeros(1, 8, 4, 4, dtype=torch.bool), r"tokens came as torch.bool \(1, 8, 4, 4\); expected int64"),
+        (torch.zeros(1, 8, 4, 4, dtype=torch.uint16), r"tokens came as torch.uint16 \(1, 8, 4, 4\); expected int64"),
+        (torch.zeros(1, 8, 4, 4).long().numpy(), r"came as ndarray; expected int64 \(b, 8, 4, 4\) in a torch tensor"),
+        ([[0]], r"tokens came as list; expected int64"),
+        (None, r"tokens came as NoneType; expected int64"),
     ],
 )
 def test_bad_tokens_get_one_sentence(tokenizer, came, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        tokenizer.decode(came)
+    reader = TokenClassifier(dim=32, depth=1, heads=2)
+    for reading in (tokenizer.decode, reader):
+        with pytest.raises(ValueError, match=sentence) as caught:
+            reading(came)
+        assert "\n" not in str(caught.value)
 
 
-def test_no_clips_are_no_error():
-    check_videos(torch.zeros(0, 3, 16, 64, 64))
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16])
+def test_whole_numbers_of_any_length_are_tokens(tokenizer, dtype):
+    tokens = torch.arange(128).view(1, 8, 4, 4)
+    assert torch.equal(tokenizer.decode(tokens.to(dtype)), tokenizer.decode(tokens))
+
+
+def test_films_in_float32_are_taken_under_autocast(tokenizer, videos):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert tokenizer.encode(videos[:1]).shape == (1, 8, 4, 4)
+
+
+def test_no_clips_are_no_error(tokenizer):
+    videos = torch.zeros(0, 3, 16, 64, 64)
+    check_videos(videos)
+    tokens = tokenizer.encode(videos)
+    assert tokens.shape == (0, 8, 4, 4)
+    assert tokens.dtype == torch.int64
+    assert tokenizer.decode(tokens).shape == videos.shape
 
 
 # ---- what is shipped ----

@@ -1,5 +1,6 @@
 """Readers of clips: a 3D CNN on pixels, and a small transformer on tokens that names the family or follows the dot."""
 
+import math
 from itertools import pairwise
 
 import torch
@@ -10,7 +11,7 @@ from x_transformers import Encoder
 from trajlib import FAMILIES
 from trajlib.metrics import follow_dot
 from trajlib.render import SIZE
-from trajlib.tokenizer import check_videos
+from trajlib.tokenizer import check_tokens, check_videos
 
 
 class Simple3DCNN(nn.Module):
@@ -50,7 +51,7 @@ class TokenReader(nn.Module):
         super().__init__()
         self.config = {"levels": levels, "grid": grid, "token_dim": token_dim, "dim": dim, "depth": depth}
         self.config |= {"heads": heads, "dropout": dropout}
-        self.grid = tuple(grid)
+        self.grid, self.codebook_size = tuple(grid), math.prod(levels)
         starts = torch.tensor([0, *levels]).cumsum(0)  # where each digit's rows begin in the table
         self.register_buffer("first_row", starts[:-1], persistent=False)
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
@@ -69,9 +70,7 @@ class TokenReader(nn.Module):
 
     def read(self, tokens):
         """(b, 8, dim), or a ValueError that says what came in place of tokens."""
-        if tokens.is_floating_point() or tuple(tokens.shape[1:]) != self.grid:
-            expected = ", ".join(map(str, ("b", *self.grid)))
-            raise ValueError(f"tokens came as {tokens.dtype} {tuple(tokens.shape)}; expected int64 ({expected}).")
+        check_tokens(tokens, self.grid, self.codebook_size)
         digits = tokens.flatten(2)[..., None] // self.place_value % self.levels  # (b, 8, 16, 4)
         words = self.word(self.digits(digits + self.first_row).sum(-2))  # (b, 8, 16, token_dim)
         steps = self.step(words.flatten(2)) + self.time  # (b, 8, dim)

@@ -19,6 +19,7 @@ import torch
 from constriction import stream as streaming
 
 from trajlib.sampling import check_labels
+from trajlib.tokenizer import check_tokens
 
 
 def write(model, tokens, labels=None):
@@ -28,11 +29,7 @@ def write(model, tokens, labels=None):
     another grid or codebook.
     """
     tokens = torch.as_tensor(tokens)
-    if tokens.shape[1:] != model.grid or tokens.is_floating_point():
-        grid = ", ".join(map(str, model.grid))
-        raise ValueError(f"tokens came as {tokens.dtype} {tuple(tokens.shape)}; expected whole numbers (b, {grid}).")
-    if tokens.numel() and not 0 <= tokens.min() <= tokens.max() < model.codebook_size:
-        raise ValueError(f"tokens run from {tokens.min()} to {tokens.max()}; expected 0 to {model.codebook_size - 1}.")
+    check_tokens(tokens, model.grid, model.codebook_size)
     told = _told(model, labels, len(tokens))
     return [_code(model, label, tokens=clip)[1] for label, clip in zip(told, tokens.flatten(1).tolist(), strict=True)]
 

@@ -18,6 +18,7 @@ from trajlib.render import FRAMES, SIZE
 FOLD = "b c (t p) (h q) (w r) -> b (c p q r) t h w"
 INK = 0.02  # of 1: what is darker than white by less counts as paper
 UNFOLD = "b (c p q r) t h w -> b c (t p) (h q) (w r)"
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)  # dtypes of an index; bool is none
 LAYERS = (
     ("consecutive_residual", 1),  # at 8 x 16 x 16
     ("compress_space", 96),
@@ -139,27 +140,21 @@ class Tokenizer(nn.Module):
     def encode(self, videos, **cond):
         """(b, 3, 16, 64, 64) float in [0, 1] -> tokens (b, 8, 4, 4[, books]) int64 in 0 .. codebook_size - 1."""
         check_videos(videos, self.frames)
+        if not len(videos):  # the library divides by the number of clips
+            return videos.new_zeros((0, *self.token_shape), dtype=torch.long)
         return self.quantize(self.latents(videos, **cond))[1].long()
 
     @torch.no_grad()
     def decode(self, tokens, **cond):
         """Tokens (b, 8, 4, 4[, books]) -> (b, 3, 16, 64, 64) float in [0, 1]."""
-        self.check_tokens(tokens)
+        check_tokens(tokens, self.token_shape, self.codebook_size)
+        if not len(tokens):
+            return torch.zeros(0, 3, self.frames, SIZE, SIZE, device=tokens.device)
         return self.pixels(self.net.quantizers.indices_to_codes(tokens), **cond).float().clamp(0, 1)
 
     def reconstruct(self, videos, **cond):
         """There and back: decode(encode(videos))."""
         return self.decode(self.encode(videos, **cond), **cond)
-
-    def check_tokens(self, tokens):
-        """ValueError unless these are token indices of this tokenizer's grid."""
-        if tokens.is_floating_point() or tuple(tokens.shape[1:]) != self.token_shape:
-            expected = ", ".join(map(str, ("b", *self.token_shape)))
-            raise ValueError(f"tokens came as {tokens.dtype} {tuple(tokens.shape)}; expected int64 ({expected}).")
-        if tokens.numel() and (tokens.min() < 0 or tokens.max() >= self.codebook_size):
-            raise ValueError(
-                f"tokens run from {tokens.min()} to {tokens.max()}; this codebook has 0 .. {self.codebook_size - 1}."
-            )
 
 
 def reconstruction_loss(tokenizer, videos, weight=10.0, hue=1.0):
@@ -180,11 +175,29 @@ def reconstruction_loss(tokenizer, videos, weight=10.0, hue=1.0):
     return loss, {"mse": (error**2).mean().detach()}
 
 
+def check_tokens(tokens, shape, codebook_size):
+    """ValueError, in one sentence, unless these are indices (b, *shape) into a codebook, in a tensor."""
+    is_tensor = isinstance(tokens, torch.Tensor)
+    if not is_tensor or tokens.dtype not in WHOLE or tuple(tokens.shape[1:]) != tuple(shape):
+        came = f"{tokens.dtype} {tuple(tokens.shape)}" if is_tensor else type(tokens).__name__
+        expected = ", ".join(map(str, ("b", *shape)))
+        raise ValueError(f"tokens came as {came}; expected int64 ({expected}) in a torch tensor.")
+    if tokens.numel() and (tokens.min() < 0 or tokens.max() >= codebook_size):
+        raise ValueError(
+            f"tokens run from {tokens.min()} to {tokens.max()}; this codebook has 0 .. {codebook_size - 1}."
+        )
+
+
 def check_videos(videos, frames=FRAMES):
-    """ValueError, in one sentence, unless this is a float tensor (b, 3, 16, 64, 64) in [0, 1]."""
-    if not isinstance(videos, torch.Tensor) or not videos.is_floating_point():
-        kind = getattr(videos, "dtype", type(videos).__name__)
-        raise ValueError(f"videos came as {kind}; expected floats in [0, 1]: trajlib.dataset.to_float makes them.")
+    """ValueError, in one sentence, unless this is a float32 tensor (b, 3, 16, 64, 64) in [0, 1].
+
+    Under autocast, too, films come in float32: it is the layers that turn them into something else.
+    """
+    came = videos.dtype if isinstance(videos, torch.Tensor) else type(videos).__name__
+    if came != torch.float32:
+        floats = isinstance(came, torch.dtype) and came.is_floating_point  # no 0..255: to_float would divide them
+        remedy = "videos.float()" if floats else "trajlib.dataset.to_float"
+        raise ValueError(f"videos came as {came}; expected a float32 tensor in [0, 1]: {remedy} makes one.")
     if videos.ndim != 5 or tuple(videos.shape[1:]) != (3, frames, SIZE, SIZE):
         raise ValueError(
             f"videos came with shape {tuple(videos.shape)}; expected (b, 3, {frames}, {SIZE}, {SIZE}): "
