@@ -162,9 +162,15 @@ def test_bad_labels(model, labels):
         generate(model, labels)
 
 
-def test_bad_temperature(model):
-    with pytest.raises(ValueError, match="temperature is 0; it must be above 0"):
-        generate(model, [0], temperature=0)
+@pytest.mark.parametrize("temperature", [0, math.nan])
+def test_bad_temperature(model, temperature):
+    with pytest.raises(ValueError, match=f"temperature is {temperature}; it must be above 0"):
+        generate(model, [0], temperature=temperature)
+
+
+def test_bad_guidance(model):
+    with pytest.raises(ValueError, match="guidance is nan; it must be a finite number"):
+        generate(model, [0], guidance=math.nan)
 
 
 # ---- training ----

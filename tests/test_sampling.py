@@ -8,6 +8,7 @@ import math
 
 import pytest
 import torch
+from stand_ins import NO_VIDEOS
 
 from trajlib.config import TINY_LAYERS
 from trajlib.masks import halton_order, mask_ratio
@@ -326,6 +327,9 @@ def test_without_labels_a_task_with_a_class_takes_the_first():
         ([[0, 1]], r"expected whole numbers of shape \(b,\)"),
         (2, r"expected whole numbers of shape \(b,\)"),
         ([], r"expected whole numbers of shape \(b,\)"),
+        (["linear"], r"labels came as list; expected whole numbers of shape \(b,\), int64: 0 linear, 1 circular"),
+        (None, r"labels came as NoneType; expected whole numbers"),
+        ([True], r"labels came as torch.bool \(1,\); expected whole numbers"),
     ],
 )
 def test_bad_labels_get_one_sentence(model, labels, says):
@@ -342,6 +346,38 @@ def test_no_step_is_no_decoding(model, steps):
 def test_an_unknown_order_gets_one_sentence(model):
     with pytest.raises(ValueError, match=r"^order is 'spiral'; it must be 'halton' or 'confidence'\.$"):
         generate(model, [0], order="spiral")
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, math.nan])
+def test_no_temperature_gets_one_sentence(model, temperature):
+    """It would draw the codebook's last word everywhere, or the unlikeliest ones."""
+    with pytest.raises(ValueError, match=rf"^temperature is {temperature}; it must be above 0\.$"):
+        generate(model, [0], temperature=temperature)
+
+
+@pytest.mark.parametrize("guidance", [math.nan, math.inf])
+def test_guidance_that_is_no_number_gets_one_sentence(model, guidance):
+    with pytest.raises(ValueError, match=rf"^guidance is {guidance}; it must be a finite number\.$"):
+        generate(model, [0], guidance=guidance)
+
+
+def test_half_a_condition_gets_one_sentence(model):
+    start, given = torch.zeros(1, 8, 4, 4).long(), torch.ones(8, 4, 4).bool()
+    with pytest.raises(ValueError, match=r"^start came without given; a condition is both: commit_start makes them\.$"):
+        generate(model, [0], start=start)
+    with pytest.raises(ValueError, match=r"^given came without start;"):
+        generate(model, [0], given=given)
+
+
+@pytest.mark.parametrize("task", ["FP", "IPC", "CG"])
+@pytest.mark.parametrize(
+    ("videos", "says"),
+    [*NO_VIDEOS, (noise(1)[:, :, :15], r"expected \(b, 3, 16, 64, 64\)"), (None, "videos came as NoneType")],
+)
+def test_what_is_no_video_starts_no_task(codec, task, videos, says):
+    """Class-conditional generation looks at no pixel, and frame prediction makes 16 frames of any number."""
+    with pytest.raises(ValueError, match=says):
+        commit_start(codec, videos, task)
 
 
 def test_an_unknown_task_gets_one_sentence(model, codec):

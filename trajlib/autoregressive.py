@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from x_transformers import Decoder, TransformerWrapper
 
 from trajlib import FAMILIES
-from trajlib.sampling import check_labels, draw
+from trajlib.sampling import check_labels, check_strengths, draw
 from trajlib.transformer import Words, frequencies
 
 
@@ -103,8 +103,7 @@ def generate(model, labels, guidance=1.0, temperature=1.0, seed=0, cache=True):
     same tokens, for many times the work.
     """
     labels = check_labels(labels)
-    if temperature <= 0:
-        raise ValueError(f"temperature is {temperature}; it must be above 0.")
+    check_strengths(guidance, temperature)
     model.eval()
     rng = torch.Generator().manual_seed(seed)
     free = torch.full_like(labels, model.unconditional)

@@ -10,6 +10,7 @@ from torch import nn
 from trajlib import FAMILIES
 from trajlib.masks import halton_order, mask_ratio
 from trajlib.tasks import NUMBERS, TASKS, check, condition, given_tokens
+from trajlib.tokenizer import WHOLE, check_videos
 
 # chosen on validation clips, notebook 06
 GUIDANCE = 1.0
@@ -55,6 +56,10 @@ def decode_steps(
         raise ValueError(f"steps is {steps}; decoding needs at least one.")
     if order not in ("halton", "confidence"):
         raise ValueError(f"order is {order!r}; it must be 'halton' or 'confidence'.")
+    check_strengths(guidance, temperature)
+    if (start is None) != (given is None):
+        came, lacking = ("given", "start") if start is None else ("start", "given")
+        raise ValueError(f"{came} came without {lacking}; a condition is both: commit_start makes them.")
     tasks = torch.full_like(labels, NUMBERS[check(task)])
     if not TASKS[task].labelled:
         labels, guidance = torch.full_like(labels, transformer.unconditional), 1
@@ -157,6 +162,7 @@ class Samples(nn.Module):
 @torch.no_grad()
 def commit_start(tokenizer, videos, task, frames=1):
     """What decoding starts from: {"task", "start", "given"} for `decode_steps`, from the given pixels of `videos`."""
+    check_videos(videos)  # here, for not every condition keeps what is wrong with them
     start = tokenizer.encode(condition(videos, task, frames))
     return {"task": task, "start": start, "given": given_tokens(task, frames, tokenizer.grid)}
 
@@ -182,10 +188,22 @@ def gumbel(shape, rng):
 
 def check_labels(labels):
     """Class indices as an int64 tensor (b,), or a ValueError that says what they must be."""
-    labels = torch.as_tensor(labels)
-    if labels.ndim != 1 or labels.is_floating_point() or labels.numel() == 0:
-        raise ValueError(f"labels came as {labels.dtype} {tuple(labels.shape)}; expected whole numbers of shape (b,).")
+    names = ", ".join(f"{i} {name}" for i, name in enumerate(FAMILIES))
+    try:
+        labels = torch.as_tensor(labels)
+        came = f"{labels.dtype} {tuple(labels.shape)}"
+    except (TypeError, ValueError, RuntimeError):  # torch's, about names, None, or numbers of too many digits
+        labels, came = torch.empty(0), type(labels).__name__
+    if labels.ndim != 1 or labels.dtype not in WHOLE or labels.numel() == 0:
+        raise ValueError(f"labels came as {came}; expected whole numbers of shape (b,), int64: {names}.")
     if labels.min() < 0 or labels.max() >= len(FAMILIES):
-        names = ", ".join(f"{i} {name}" for i, name in enumerate(FAMILIES))
         raise ValueError(f"labels run from {labels.min()} to {labels.max()}; the classes are {names}.")
     return labels.long()
+
+
+def check_strengths(guidance, temperature):
+    """ValueError unless words can be drawn with these; NaN would draw the codebook's last word everywhere."""
+    if not math.isfinite(guidance):
+        raise ValueError(f"guidance is {guidance}; it must be a finite number.")
+    if not temperature > 0:  # NaN is not, either
+        raise ValueError(f"temperature is {temperature}; it must be above 0.")
