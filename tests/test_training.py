@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from trajlib import training
@@ -42,9 +44,9 @@ def batch_fn(step):
     return [x, x.sum(1, keepdim=True)]
 
 
-def train(**changes):
+def train(model=None, **changes):
     settings = {"loss_fn": loss_fn, "batch_fn": batch_fn, "steps": STEPS, "lr": 1e-2, "bf16": False}
-    return fit(toy(), **settings | changes)
+    return fit(model or toy(), **settings | changes)
 
 
 def same(a, b):
@@ -216,6 +218,65 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, capsys, when, muon):
     assert same(resumed, whole)
     assert history == whole_history
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def left(tmp_path):
+    """The checkpoint of a training that was stopped after five steps."""
+
+    def stopping(step):
+        if step == 6:
+            raise Stopped
+        return batch_fn(step)
+
+    with pytest.raises(Stopped):
+        train(checkpoint=tmp_path / "toy.checkpoint", every=5, batch_fn=stopping)
+    return tmp_path / "toy.checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"steps": 24}, "steps 12, not 24"),
+        ({"lr": 0.02, "seed": 1}, "lr 0.01, not 0.02; seed 0, not 1"),
+        ({"muon": 0.02}, "muon None, not 0.02"),
+        ({"weight_decay": 0.0}, "weight_decay 0.01, not 0.0"),
+        ({"ema": 0.9}, "ema 0.99, not 0.9"),
+        ({"clip": 2.0}, "clip 1.0, not 2.0"),
+        ({"bf16": True}, "bf16 False, not True"),
+        ({"model": nn.Linear(4, 1)}, "other weights"),
+    ],
+)
+def test_the_checkpoint_of_another_training_is_refused_and_stays(left, change, says):
+    before = left.read_bytes()
+    with pytest.raises(ValueError, match=rf"toy\.checkpoint was left by another training \({says}\): delete it .*, or"):
+        train(checkpoint=left, **change)
+    assert left.read_bytes() == before
+
+
+def test_lines_and_how_often_it_is_written_may_change_on_the_way(left):
+    assert same(train(checkpoint=left, every=3, lines=2)[0], train()[0])
+
+
+def test_a_checkpoint_that_says_no_recipe_is_taken_up(left):
+    with safe_open(left, "pt") as file:
+        facts = {k: v for k, v in file.metadata().items() if k != "recipe"}
+    save_file(load_file(left), left, metadata=facts)
+    assert same(train(checkpoint=left)[0], train()[0])
+
+
+@pytest.mark.parametrize("keep", [0, 4, 200, -1])
+def test_a_checkpoint_cut_short_gets_one_sentence(left, keep):
+    left.write_bytes(left.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"toy\.checkpoint is cut short .*: delete it to start afresh\.$") as caught:
+        train(checkpoint=left)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_are_no_checkpoint(left):
+    save_file(toy().state_dict(), left)
+    with pytest.raises(ValueError, match=r"toy\.checkpoint is no checkpoint of a training: delete it"):
+        train(checkpoint=left)
 
 
 def test_stopped_before_the_first_checkpoint_leaves_nothing(tmp_path):

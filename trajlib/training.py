@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -119,7 +119,8 @@ def fit(
     `lr` is AdamW's peak learning rate; with `muon`, Muon takes the matrices, at that peak (see `optimizers`).
     `bf16`: compute in bfloat16 where that is quick (`has_bf16`).
     loss_fn(model, batch) -> (loss, {name: scalar tensor}); batch_fn(step) -> that step's tensors.
-    `checkpoint` names a file, written every `every` steps and taken up if it is there; it goes when training ends.
+    `checkpoint` names a file, written every `every` steps and taken up if it is there; it goes when training ends. One
+    of another recipe or model, or cut short, is a ValueError.
     `watch(step, averaged_model)` is called at each of the `lines` printed lines. History: {name: [value per step]}.
     """
     AcceleratorState._reset_state()  # else a process is held to the precision of its first run
@@ -133,8 +134,10 @@ def fit(
     bare = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     average = AveragedModel(bare, multi_avg_fn=get_ema_multi_avg_fn(ema))
     history, start = {}, 0
+    recipe = {"steps": steps, "lr": lr, "muon": muon, "seed": seed, "weight_decay": weight_decay, "ema": ema}
+    recipe |= {"clip": clip, "bf16": bf16}
     if checkpoint and Path(checkpoint).exists():
-        start, history = _resume(checkpoint, bare, average, steppers)
+        start, history = _resume(checkpoint, recipe, bare, average, steppers)
         print(f"taken up at step {start} of {steps}")
     marks = {round(steps * k / lines) for k in range(1, lines + 1)}
     clock, first = time.time(), start
@@ -159,7 +162,7 @@ def fit(
             history.setdefault(name, []).append(value.item())
         done = step + 1
         if checkpoint and done % every == 0 and done < steps:
-            _save(checkpoint, done, history, bare, average, steppers)
+            _save(checkpoint, recipe, done, history, bare, average, steppers)
         if done in marks:
             recent = {name: sum(v[-50:]) / len(v[-50:]) for name, v in history.items()}
             minutes = (time.time() - clock) / 60
@@ -174,7 +177,7 @@ def fit(
     return average.module.cpu().eval(), history
 
 
-def _save(checkpoint, step, history, model, average, steppers):
+def _save(checkpoint, recipe, step, history, model, average, steppers):
     """Everything that the next step needs, in one safetensors file, written beside and renamed."""
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
@@ -184,15 +187,30 @@ def _save(checkpoint, step, history, model, average, steppers):
     tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
     beside = Path(f"{checkpoint}.tmp")
     beside.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, beside, metadata={"step": str(step), "history": json.dumps(history)})
+    facts = {"step": str(step), "history": json.dumps(history), "recipe": json.dumps(recipe)}
+    save_file(tensors, beside, metadata=facts)
     beside.replace(checkpoint)
 
 
-def _resume(checkpoint, model, average, steppers):
+def _resume(checkpoint, recipe, model, average, steppers):
     """Put a checkpoint's state back; returns the step to go on with, and the history so far."""
-    with safe_open(checkpoint, "pt") as file:
-        meta = file.metadata()
-        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (no iterator)
+    try:
+        with safe_open(checkpoint, "pt") as file:
+            meta = file.metadata() or {}
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (no iterator)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{checkpoint} is cut short or no checkpoint ({error}): delete it to start afresh.") from None
+    if "step" not in meta:
+        raise ValueError(f"{checkpoint} is no checkpoint of a training: delete it to start afresh.")
+    was = recipe | json.loads(meta.get("recipe", "{}"))  # a checkpoint of before recipes were kept says none
+    differ = [f"{name} {was[name]}, not {value}" for name, value in recipe.items() if was[name] != value]
+    shapes = {k.removeprefix("model."): v.shape for k, v in tensors.items() if k.startswith("model.")}
+    differ += ["other weights"] * (shapes != {k: v.shape for k, v in model.state_dict().items()})
+    if differ:
+        raise ValueError(
+            f"{checkpoint} was left by another training ({'; '.join(differ)}): delete it to start afresh, or go on "
+            "with the recipe and the model that left it."
+        )
     parts = {"model": {}, "average": {}, "optimizer": {}}
     for key, value in tensors.items():
         part, name = key.split(".", 1)
