@@ -341,7 +341,13 @@ def floats(**changes):
 
 BAD = {
     "at least one clip": lambda: TrajectoryDataset(0),
-    "a seed is a whole number from 0 up": lambda: TrajectoryDataset(4, seed=-1),
+    "size is '4'; a dataset needs at least one clip": lambda: TrajectoryDataset("4"),
+    "size is 4.0; .* a whole number of them": lambda: TrajectoryDataset(4.0),
+    "size is True; ": lambda: TrajectoryDataset(True),
+    "seed is -1; a seed is a whole number from 0 up": lambda: TrajectoryDataset(4, seed=-1),
+    "seed is 1.5; a seed is a whole number": lambda: TrajectoryDataset(4, seed=1.5),
+    "seed is None; a seed is a whole number": lambda: TrajectoryDataset(4, seed=None),
+    "no clips came; a batch needs at least one": lambda: TrajectoryDataset(4).batch([]),
     r"\['spiral'\] came; choose from linear": lambda: TrajectoryDataset(4, families=("spiral",)),
     r"\[\] came; choose from": lambda: TrajectoryDataset(4, families=()),
     "indices run from 0 to 3": lambda: TrajectoryDataset(4)[4],
@@ -357,6 +363,10 @@ BAD = {
         trajectories.shape("linear"), floats(path_length=120.0, foreshortening=1.0)
     ),
 }
+
+
+def test_numpys_whole_numbers_are_sizes_and_seeds():
+    assert np.array_equal(TrajectoryDataset(np.int64(1), np.uint32(3))[0].video, TrajectoryDataset(1, 3)[0].video)
 
 
 @pytest.mark.parametrize("message", BAD)

@@ -170,6 +170,11 @@ def develop(track, damage=None, rng=None):
     return Clip(**vars(track), video=video)
 
 
+def is_whole(number):
+    """Whether this is a whole number, Python's or NumPy's; to Python, True is one."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
 @dataclass(frozen=True)
 class TrajectoryDataset(torch.utils.data.Dataset):
     """`size` clips of the world `seed`; `dataset[i]` is a `Clip`, made when asked for.
@@ -183,10 +188,10 @@ class TrajectoryDataset(torch.utils.data.Dataset):
     damage: Damage | None = None
 
     def __post_init__(self):
-        if self.size < 1:
-            raise ValueError(f"size is {self.size}; a dataset needs at least one clip.")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; a seed is a whole number from 0 up.")
+        if not is_whole(self.size) or self.size < 1:
+            raise ValueError(f"size is {self.size!r}; a dataset needs at least one clip, and a whole number of them.")
+        if not is_whole(self.seed) or self.seed < 0:
+            raise ValueError(f"seed is {self.seed!r}; a seed is a whole number from 0 up.")
         unknown = set(self.families) - set(FAMILIES)
         if unknown or not self.families:
             raise ValueError(f"families {list(self.families)} came; choose from {', '.join(FAMILIES)}.")
@@ -230,6 +235,8 @@ class Batch:
 
 def collate(clips):
     """A list of clips -> `Batch`; also the `collate_fn` of a DataLoader."""
+    if not clips:
+        raise ValueError("no clips came; a batch needs at least one.")
     stack = {name: np.stack([getattr(c, name) for c in clips]) for name in ("video", "path", "radius")}
     return Batch(
         torch.from_numpy(stack["video"]),
