@@ -197,14 +197,23 @@ def test_weights_of_another_model(saved):
     assert "'layer.bias' is not part of it" in refused(saved[1])
 
 
-@pytest.mark.parametrize("config", [{"depth": 2}, {"width": 0}])
+@pytest.mark.parametrize("config", [{"depth": 2}, {"width": 0}, {"width": "x"}, "x", None])
 def test_config_of_another_version(saved, config):
     edit_card(saved[1], config=config)
     assert "cannot be built from its card's config" in refused(saved[1])
 
 
-def test_a_card_builds_nothing_outside_the_registry(saved):
-    edit_card(saved[1], **{"class": "os.system"})
+@pytest.mark.parametrize("config", [{"levels": "x"}, {"dim": -1}, {"patch": [0, 4, 4]}])
+def test_a_tokenizer_of_a_wrong_config(saved, monkeypatch, config):
+    """Its library complains by beartype, in several lines, torch by RuntimeError, Python by ZeroDivisionError."""
+    monkeypatch.setitem(pretrained.REGISTRY, "Tokenizer", "trajlib.tokenizer")
+    edit_card(saved[1], config=config, **{"class": "Tokenizer"})
+    assert "Tokenizer cannot be built from its card's config" in refused(saved[1])
+
+
+@pytest.mark.parametrize("kind", ["os.system", ["Small"], {}, None])
+def test_a_card_builds_nothing_outside_the_registry(saved, kind):
+    edit_card(saved[1], **{"class": kind})
     assert "only Small are ever built" in refused(saved[1])
 
 

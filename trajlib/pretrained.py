@@ -190,7 +190,7 @@ def _read_card(path: Path) -> Card:
     lacking = [key for key in CARD_KEYS if not isinstance(card, dict) or key not in card]
     if lacking:
         raise ArtifactError(f"{path.name} is not a model card: it lacks {', '.join(lacking)}. Restore it.")
-    if card["class"] not in REGISTRY:
+    if card["class"] not in list(REGISTRY):  # [] is in no list of names; of a dict it cannot be asked
         raise ArtifactError(
             f"{path.name} asks for the class {card['class']!r}; only {', '.join(REGISTRY)} are ever built from a card."
         )
@@ -221,10 +221,11 @@ def _build(card: Card, tensors: dict[str, torch.Tensor]) -> nn.Module:
     cls = getattr(importlib.import_module(REGISTRY[card["class"]]), card["class"])
     try:
         model = cls(**card["config"])
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # there is no telling over what a library trips, and some complain in several lines
+        why = " ".join(str(error).split())
         raise ArtifactError(
-            f"{card['class']} cannot be built from its card's config {card['config']} ({error}): "
-            "the card is of another version of the code; train again."
+            f"{card['class']} cannot be built from its card's config {card['config']} ({why}): "
+            "the card is wrong, or of another version of the code; restore it, or train again."
         ) from None
     misfit = _misfit(model.state_dict(), tensors)
     if misfit:
