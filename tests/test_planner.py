@@ -12,7 +12,7 @@ from trajlib.config import profile
 from trajlib.dataset import SEEDS, TrajectoryDataset, to_float
 from trajlib.judge import joined
 from trajlib.metrics import follow_dot
-from trajlib.planner import Planner, Writer, draw_plans, planner_loss, turned, writer_loss
+from trajlib.planner import Planner, Writer, draw_plans, inside, planner_loss, turned, writer_loss
 from trajlib.sampling import decode_steps, generate
 from trajlib.training import fit
 
@@ -108,6 +108,26 @@ def test_guidance_0_is_no_class_and_1_the_class_alone():
     with torch.no_grad():
         planner.labels.weight[planner.unconditional] = planner.labels.weight[0]  # nothing to choose between
     torch.testing.assert_close(draw_plans(planner, [0], guidance=3, seed=1), told, atol=1e-3, rtol=1e-4)
+
+
+def test_inside_is_the_whole_dot():
+    edge = torch.tensor([[1.6, 30.0, 2.0], [1.4, 30.0, 2.0], [30.0, 61.4, 2.0], [30.0, 61.6, 2.0]])
+    plans = flat(30.0, 30.0, n=4)
+    plans[:, 7] = edge  # one frame is enough
+    assert inside(plans).tolist() == [True, False, True, False]
+
+
+def test_only_what_leaves_the_picture_is_drawn_anew():
+    torch.manual_seed(0)
+    planner = Planner(dim=32, depth=1).eval()
+    planner.spread.mul_(0.9)  # of noise at this strength some stays inside, some does not
+    labels = torch.zeros(64, dtype=torch.long)
+    once, often = (draw_plans(planner, labels, guidance=1, seed=3, tries=k) for k in (1, 20))
+    stayed = inside(once)
+    assert 0 < stayed.sum() < 64
+    assert torch.equal(once[stayed], often[stayed])
+    assert (often[~stayed] != once[~stayed]).flatten(1).any(1).all()
+    assert inside(often).sum() > stayed.sum()
 
 
 @pytest.mark.parametrize(
@@ -207,10 +227,9 @@ def test_the_shipped_planner_plans_what_is_asked(shipped):
     labels = np.arange(200) % len(FAMILIES)
     plans = draw_plans(shipped["planner"], labels, seed=11).numpy()
     assert (physics.best_family(plans[..., :2], plans[..., 2].clip(0.5), 0.23) == labels).mean() > 0.9
+    assert inside(torch.from_numpy(plans)).float().mean() > 0.99
     unasked = draw_plans(shipped["planner"], labels, guidance=0, seed=11).numpy()
     assert (physics.best_family(unasked[..., :2], unasked[..., 2].clip(0.5), 0.23) == labels).mean() < 0.5
-    assert plans[..., :2].min() > -3
-    assert plans[..., :2].max() < 66
 
 
 def test_both_have_fewer_weights_than_the_transformer_of_05(shipped):

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from trajlib import FAMILIES
 from trajlib.masks import random_masks
 from trajlib.render import FRAMES, SIZE
-from trajlib.sampling import check_labels
+from trajlib.sampling import check_labels, check_strengths
 from trajlib.transformer import MaskedTransformer
 
 PLAN_GUIDANCE = 1.5  # chosen on seeds that are used for nothing else, notebook 06_planning
@@ -86,27 +86,41 @@ def planner_loss(model, plans, labels, label_dropout=0.1):
     return F.mse_loss(velocity, path - noise), {}
 
 
+def inside(plans):
+    """Which plans (b, 16, 3) keep the whole dot in the picture, (b,) bool; a pixel's centre is a whole number."""
+    places, radius = plans.split([2, 1], -1)
+    return ((places - radius >= -0.5) & (places + radius <= SIZE - 0.5)).flatten(1).all(1)
+
+
 @torch.no_grad()
-def draw_plans(planner, labels, guidance=PLAN_GUIDANCE, steps=20, seed=0):
+def draw_plans(planner, labels, guidance=PLAN_GUIDANCE, steps=20, seed=0, tries=5):
     """New plans (b, 16, 3) for `labels` (b,), indices into FAMILIES; the same seed gives the same plans.
 
-    Noise follows the velocity in `steps` steps of the midpoint rule. `guidance` as in `sampling.guided_logits`.
+    Noise follows the velocity in `steps` steps of the midpoint rule. `guidance` as in `sampling.guided_logits`. A plan
+    that leaves the picture, as no clip's does, is drawn anew, so that each is drawn at most `tries` times.
     """
     labels = check_labels(labels)
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; drawing needs at least one.")
-    free = torch.full_like(labels, planner.unconditional)
+    check_strengths(guidance, temperature=1)
+    if steps < 1 or tries < 1:
+        raise ValueError(f"steps is {steps} and tries is {tries}; drawing needs at least one of each.")
 
-    def velocity(state, time):
-        time = torch.full((len(state),), time)
+    def velocity(state, time, labels):
+        time, free = torch.full((len(state),), time), torch.full_like(labels, planner.unconditional)
         told = planner(state, time, labels)
         return told if guidance == 1 else planner(state, time, free).lerp(told, guidance)
 
-    state = torch.randn(len(labels), FRAMES * 3, generator=torch.Generator().manual_seed(seed))
-    for k in range(steps):
-        half = state + velocity(state, k / steps) / (2 * steps)
-        state = state + velocity(half, (k + 0.5) / steps) / steps
-    return planner.plans(state)
+    rng = torch.Generator().manual_seed(seed)
+    plans, left = torch.zeros(len(labels), FRAMES, 3), torch.arange(len(labels))
+    for _ in range(tries):
+        state, asked = torch.randn(len(left), FRAMES * 3, generator=rng), labels[left]
+        for k in range(steps):
+            half = state + velocity(state, k / steps, asked) / (2 * steps)
+            state = state + velocity(half, (k + 0.5) / steps, asked) / steps
+        plans[left] = planner.plans(state)
+        left = left[~inside(plans[left])]
+        if len(left) == 0:
+            break
+    return plans
 
 
 class Writer(MaskedTransformer):
