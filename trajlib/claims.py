@@ -449,8 +449,10 @@ CLAIMS = (
         "from 160 labels, by equations laid through the dot seen in pixels; not by the 3D CNN of that experiment",
     ),
     Claim(
-        "the next 4 to 8 frames can be forecast", GOALS, ("forecast from 8 error", "forecast from 8 gain"),
-        lambda _, gain: above(0)(gain), "8 frames from 8, nearer to the truth than the best of three extrapolations",
+        "the next 4 to 8 frames can be forecast", GOALS,
+        ("forecast from 8 gain", "planned forecast from 8 gain", "planned forecast from 8 error"),
+        lambda alone, planned, _: alone_or_planned(above(0))(alone, planned),
+        "8 frames from 8, nearer than the best of three extrapolations: not by the transformer alone, but along a plan",
     ),
     Claim(
         "the equation of the motion can be recovered", GOALS, ("equation parameters from tokens",),

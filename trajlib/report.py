@@ -56,6 +56,8 @@ HEADLINE = {
         Row("... class learnt from them, told of real clips", "planned score accuracy", "chance", "from real clips"),
         Row("... Fréchet distance (I3D)", "planned Frechet distance", "unplanned", "real clips"),
         Row("... distance to the nearest training clip", "planned novelty", "", "fresh clips"),
+        Row("... forecast from 8 frames, error", "planned forecast from 8 error", "extrapolated", "reconstructions"),
+        Row("... tasks done better than trivially", "planned tasks better than trivial", "", "all"),
         Row("one token after another, obeying", "autoregressive physics agreement", "by chance", "reconstructions"),
     ],
     "Classification": [
