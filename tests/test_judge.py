@@ -216,3 +216,13 @@ def test_errors_count_where_they_should():
     paths = truth + np.array([3.0, 4.0])
     paths[1], paths[2, 5] = 100, (0, 2)
     np.testing.assert_allclose(judge.mean_error(paths, truth, where), [5, 2])
+
+
+def test_films_that_come_in_parts_are_examined_as_if_at_once(clips, videos):
+    whole, parts = (judge.examine(videos.split(n), lambda films: films.mean((2, 3, 4))) for n in (60, 25))
+    assert np.allclose(whole["features"], videos.mean((2, 3, 4)))
+    assert whole["moments"].shape == (60, 21)
+    assert np.abs(whole["seen"].path - clips.paths.numpy()).max() < 0.1  # px
+    for name in ("features", "moments"):
+        assert np.allclose(whole[name], parts[name], atol=1e-5)
+    assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(whole["seen"], parts["seen"], strict=True))

@@ -10,9 +10,10 @@ import torch
 from numpy.polynomial import polynomial
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
+from torch.nn.functional import adaptive_avg_pool2d
 
 from trajlib import physics
-from trajlib.metrics import follow_dot
+from trajlib.metrics import follow_dot, shape_moments
 from trajlib.render import SIZE
 
 MIDDLE = (SIZE - 1) / 2
@@ -80,6 +81,23 @@ def by_physics(seen, real, noise):
 
 
 # ---- sets of clips ----
+
+
+@torch.no_grad()
+def examine(films, features):
+    """All that the judges need of films that come some at a time: all at once are too many for the memory.
+
+    {"seen": `Seen`, "features": what `features` makes of films, (n, d), "moments": long exposures' shapes, (n, 21)}.
+    """
+    seen, read, exposures = [], [], []
+    for videos in films:
+        seen.append(watch(videos))
+        read.append(features(videos))
+        dark = 1 - videos.mean(1)
+        dark = dark * (dark > 0.1 * dark.amax((1, 2, 3), keepdim=True))  # decoded paper is not quite white
+        exposures.append(adaptive_avg_pool2d(dark.mean(1), 32) + 1e-9)  # and no picture wholly
+    moments = shape_moments(torch.cat(exposures).numpy())
+    return {"seen": together(seen), "features": torch.cat(read).numpy(), "moments": moments}
 
 
 def frechet_distance(a, b):
