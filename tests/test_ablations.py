@@ -2,8 +2,10 @@
 
 import dataclasses
 import inspect
+import math
 from concurrent.futures import Future
 
+import numpy as np
 import pytest
 import torch
 from magvit2_pytorch.attend import Attend
@@ -190,6 +192,47 @@ def test_the_same_run_gives_the_same_figures():
     assert first.keys() == again.keys()
     assert all(first[column] == again[column] for column in first if column != "seconds")
     assert first["psnr"] != other["psnr"]
+
+
+@pytest.fixture
+def film_store():
+    """A tokenizer whose codes are numbers of films that it was given: what is measured is known beforehand."""
+
+    class Store(torch.nn.Module):
+        config, grid, codebook_size = {"books": 1}, (2, 1, 1), 16
+        films = None
+
+        def encode(self, videos):
+            self.count = getattr(self, "count", 0) + len(videos)
+            return torch.arange(self.count - len(videos), self.count).view(-1, 1, 1, 1).expand(-1, 2, 1, 1)
+
+        def decode(self, tokens):
+            return self.films[tokens[:, 0, 0, 0]]
+
+    return Store()
+
+
+def test_figures_of_films_that_are_known(film_store):
+    clips = TrajectoryDataset(24, seed=SEEDS["validation"]).batch()
+    clips = clips[clips.paths[..., 0].amax(1) < 57][:6]  # there is room on the right
+    truth = to_float(clips.videos)
+    film_store.films = torch.cat([truth[:3], torch.ones_like(truth[:1]), truth[4:].roll(2, -1)])
+    found = ablations.measure(film_store, BY_NAME["base"], clips, size=4)
+    assert (found["tokens"], found["codes"], found["bits"], found["parameters"]) == (2, 16, 8, 0)
+    assert found["used"] == 6
+    assert found["perplexity"] == pytest.approx(6)
+    assert found["entropy_bits"] == pytest.approx(2 * math.log2(6))
+    assert found["present"] == pytest.approx(5 / 6)
+    assert found["error_p99"] == 64  # no dot: as far off as the picture is wide
+    blank = [-10 * math.log10(((1 - video) ** 2).mean()) for video in truth]
+    assert found["psnr_blank"] == pytest.approx(np.mean(blank), abs=1e-3)
+    film_store.count, film_store.films = 0, truth.roll(2, -1)
+    shifted = ablations.measure(film_store, BY_NAME["base"], clips, size=6)
+    assert shifted["error_median"] == pytest.approx(2, abs=0.1)
+    assert shifted["colour_error"] == pytest.approx(0, abs=0.02)
+    noise = [-10 * math.log10(((a - b) ** 2).mean()) for a, b in zip(truth, film_store.films, strict=True)]
+    assert shifted["psnr"] == pytest.approx(np.mean(noise), abs=1e-3)
+    assert shifted["foreground_psnr"] < shifted["psnr"]
 
 
 def test_entropy_is_annealed_from_three_times_its_weight(monkeypatch):

@@ -1,13 +1,14 @@
 """COMMIT's parts, one at a time: each arm trains what it says, and every row says what it was made of."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from trajlib import commit_study, recipes, transformer
 from trajlib.config import profile
-from trajlib.dataset import TrajectoryDataset
+from trajlib.dataset import SEEDS, TrajectoryDataset, to_float
 from trajlib.tasks import hidden_frames, region
 
 CFG = dataclasses.replace(profile("smoke"), commit_study=profile("smoke").commit_study | {"clips": 24})
@@ -29,6 +30,25 @@ def test_hidden_frames_are_those_whose_dot_is_not_given(task):
     for clip, frame in [(0, 0), (1, 7), (4, 15)]:
         x, y = (round(v) for v in paths[clip, frame].tolist())
         assert bool(hidden[clip, frame]) != bool(region(task)[frame, y, x])
+
+
+@pytest.mark.parametrize("task", commit_study.ASKED)
+def test_only_hidden_frames_count_and_no_dot_is_a_guess_at_the_middle(task, monkeypatch):
+    clips = TrajectoryDataset(6, seed=SEEDS["test"]).batch()
+    hidden, truth = hidden_frames(task, clips.paths), to_float(clips.videos)
+    monkeypatch.setattr(commit_study, "commit_start", lambda codec, videos, task: {})
+    monkeypatch.setattr(commit_study, "generate", lambda model, labels, **settings: None)
+
+    def error(films):
+        return commit_study.hidden_error(None, SimpleNamespace(decode=lambda tokens: films), task, 6, refine=True)
+
+    assert error(truth) < 0.1
+    blank = torch.ones_like(truth)
+    middle = (clips.paths - 31.5).norm(dim=-1)[hidden].mean().item()
+    assert error(blank) == pytest.approx(middle, rel=1e-4)
+    part = hidden[:, None, :, None, None]
+    assert error(torch.where(part, blank, truth)) == pytest.approx(middle, rel=1e-4)  # what is shown is not asked for
+    assert error(torch.where(part, truth, blank)) < 0.1
 
 
 def test_the_first_arm_never_sees_a_condition_and_the_others_do(folder, monkeypatch):

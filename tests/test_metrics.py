@@ -153,3 +153,42 @@ def test_moments_know_the_shape_wherever_and_however_it_lies():
     assert all(np.allclose(shape, each, atol=1e-4) for each in same)
     assert not np.allclose(shape, bar, atol=1e-2)
     assert np.allclose(metrics.shape_moments(0.5 * pictures[:1])[0, :-2], shape[:-2], atol=1e-4)
+
+
+def test_an_exposure_is_the_mean_of_frames_and_hears_nothing_of_time(videos):
+    moments = metrics.exposure(videos)
+    assert moments.shape == (8, 21)
+    pictures = (1 - videos).mean((1, 2)).unflatten(1, (32, 2)).unflatten(3, (32, 2)).mean((2, 4))  # (n, 32, 32)
+    np.testing.assert_allclose(moments, metrics.shape_moments(pictures.numpy()), atol=1e-4)
+    np.testing.assert_allclose(metrics.exposure(videos.flip(2)), moments, atol=1e-4)
+    assert np.abs(moments[0] - moments[1]).max() > 0.1  # another path, other moments
+    assert not np.allclose(metrics.exposure(videos[:, :, :8]), moments, atol=1e-2)  # half of a path
+
+
+@pytest.mark.parametrize("kinds", [2, 4])
+def test_bits_told_are_all_if_the_answer_is_said_and_none_if_not(kinds):
+    rng = np.random.default_rng(0)
+    clips = np.repeat(np.arange(200), 4)
+    answers = rng.integers(kinds, size=len(clips))
+    said = np.eye(kinds)[answers] + 0.01 * rng.normal(size=(len(clips), kinds))
+    told = metrics.bits_told(said, answers, clips)
+    assert told.shape == (200,)
+    assert told.mean() == pytest.approx(math.log2(kinds), abs=0.15)  # the prior keeps a twentieth
+    assert metrics.bits_told(rng.normal(size=(len(clips), 3)), answers, clips).mean() < 0.02
+    assert metrics.bits_told(np.zeros((len(clips), 1)), answers, clips).mean() == pytest.approx(0, abs=0.02)
+
+
+def test_bits_told_are_held_out_by_clip():
+    """A feature that only says which clip it is knows the answer in that clip, and must not be paid for it."""
+    rng = np.random.default_rng(1)
+    clips = np.repeat(np.arange(100), 30)
+    answers = rng.integers(2, size=100)[clips]
+    assert metrics.bits_told(clips[:, None].astype(float), answers, clips).mean() < 0.05
+
+
+def test_median_interval_is_of_ranks():
+    values = np.arange(401) / 400
+    assert metrics.median_interval(values) == pytest.approx((0.5 - 0.98 / 401**0.5, 0.5 + 0.98 / 401**0.5))
+    assert metrics.median_interval([7.0]) == (7.0, 7.0)
+    spans = [metrics.median_interval(sample) for sample in np.random.default_rng(0).normal(size=(400, 60))]
+    assert np.mean([low <= 0 <= high for low, high in spans]) == pytest.approx(0.95, abs=0.03)

@@ -71,12 +71,6 @@ def test_uneven_times_are_allowed(tracks):
     assert fit.residual[0] < 0.001
 
 
-def test_back_projection_finds_the_dot_in_the_world(tracks):
-    for track in tracks[:20]:
-        found = physics.back_project(track.path, track.radius, track.params.camera, track.params.dot_radius)
-        np.testing.assert_allclose(found, track.path3d, atol=1e-9)
-
-
 PATH, RADIUS = np.zeros((2, 16, 2)), np.ones((2, 16))
 
 

@@ -6,13 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trajlib import FAMILIES, physics, pretrained
+from trajlib import FAMILIES, physics, planner, pretrained
 from trajlib.classifiers import seen_dot
 from trajlib.config import profile
 from trajlib.dataset import SEEDS, TrajectoryDataset, to_float
 from trajlib.judge import joined
 from trajlib.metrics import follow_dot
-from trajlib.planner import Planner, Writer, draw_plans, inside, planner_loss, turned, writer_loss
+from trajlib.planner import Planner, Writer, departure, draw_plans, inside, planner_loss, turned, write, writer_loss
+from trajlib.render import render
 from trajlib.sampling import decode_steps, generate
 from trajlib.training import fit
 
@@ -207,6 +208,50 @@ def test_a_writers_loss_counts_hidden_tokens(writer, plans):
     assert figures["bits"].item() == pytest.approx(np.log2(K), abs=0.3)
 
 
+# ---- drafts ----
+
+
+def test_departure_is_of_the_worst_frame_in_pixels_or_tenths_of_the_radius():
+    plans, found = flat(30.0, 30.0, n=6), flat(30.0, 30.0, n=6)
+    found[1, 3, :2] += torch.tensor([3.0, -4.0])
+    found[2, ..., 2] *= 0.7  # a pale dot is read as a small one
+    found[3, 9, 2] *= 1.2
+    found[4, 9, 2] *= 0.8
+    found[5, 0] = torch.nan
+    torch.testing.assert_close(departure(found, plans), torch.tensor([0.0, 5.0, 0.0, 2.0, 2.0, torch.inf]))
+
+
+def test_the_draft_that_departs_least_is_kept(writer, monkeypatch):
+    """Each draft is the number of pixels by which its dot is off; one has no dot at all."""
+    off = torch.tensor([[2, 1, 9], [0, 3, 4], [5, 9, 1]])  # (drafts, films); 9: nothing there
+    plans = flat(20.0, 40.0, n=3)
+
+    class Codec:
+        def decode(self, tokens):
+            return torch.cat([
+                torch.ones(1, 3, 16, 64, 64) if k == 9
+                else to_float(torch.from_numpy(render([(20 + k, 40)] * 16, [2] * 16, (0, 0, 0))))[None]
+                for k in tokens[:, 0, 0, 0].tolist()
+            ])  # fmt: skip
+
+    def drafts(held, labels, guidance, seed, steps):
+        assert (len(labels), guidance, seed, steps) == (9, 1, 5, 2)
+        torch.testing.assert_close(held.plans, plans.repeat(3, 1, 1))
+        return off.flatten().view(-1, 1, 1, 1).expand(-1, 8, 4, 4)
+
+    monkeypatch.setattr(planner, "generate", drafts)
+    kept = write(writer, Codec(), plans, drafts=3, seed=5, steps=2)
+    assert kept.shape == (3, 8, 4, 4)
+    assert kept[:, 0, 0, 0].tolist() == [0, 1, 1]
+
+
+def test_one_draft_is_what_is_generated_and_none_is_refused(writer, plans):
+    alone = write(writer, None, plans[:2], drafts=1, seed=3)  # nobody has to read it
+    assert torch.equal(alone, generate(writer.following(plans[:2]), [0, 0], guidance=1, seed=3))
+    with pytest.raises(ValueError, match="drafts is 0"):
+        write(writer, None, plans[:2], drafts=0)
+
+
 # ---- the shipped ones ----
 
 
@@ -221,6 +266,16 @@ def test_the_shipped_writer_puts_the_dot_where_it_is_told(shipped, plans):
     told, other = (np.linalg.norm(path - p[..., :2].numpy(), axis=-1).mean(1) for p in (plans, plans.roll(1, 0)))
     assert np.median(told) < 0.6  # px
     assert np.median(other) > 5
+
+
+def test_of_three_drafts_the_shipped_writer_strays_less(shipped, plans):
+    def astray(drafts):
+        tokens = write(shipped["writer"], shipped["tokenizer"], plans, drafts, seed=0)
+        return departure(seen_dot(shipped["tokenizer"].decode(tokens)), plans)
+
+    once, thrice = astray(1), astray(3)
+    assert thrice.quantile(0.9) < once.quantile(0.9)
+    assert (thrice < once).float().mean() > 0.5
 
 
 def test_the_shipped_planner_plans_what_is_asked(shipped):

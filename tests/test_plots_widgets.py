@@ -41,6 +41,35 @@ def test_every_figure_is_a_small_png_of_the_page(clips):
         assert len(np.unique(np.asarray(shown.convert("L")))) > 20, "an empty figure"
 
 
+def test_confusions_have_the_true_family_in_rows_each_of_a_hundred():
+    table = np.diag([3, 4, 0, 2])
+    table[0, 2] = 1  # a line taken for a helix
+    (ax,) = plots.confusions({"trees": table}).axes
+    written = {tuple(int(v) for v in text.get_position()): text.get_text() for text in ax.texts}  # by (column, row)
+    assert written[2, 0] == "25"
+    assert written[0, 0] == "75"
+    assert written[0, 2] == "0"
+    assert [written[column, 2] for column in range(4)] == ["0"] * 4  # a family of which there is none
+    assert ax.images[0].get_array()[0].tolist() == [75, 0, 25, 0]
+    assert (ax.get_title(), ax.get_xlabel(), ax.get_ylabel()) == ("trees", "predicted", "true family, rows in %")
+    for side in (ax.get_xticklabels(), ax.get_yticklabels()):
+        assert [text.get_text() for text in side] == list(FAMILIES)
+
+
+def test_a_damage_picture_has_each_readers_shares_and_marks_the_true_family(clips):
+    shares = np.array([0.1, 0.2, 0.3, 0.4])
+    figure = plots.damage_picture(clips[0].video, {"one": shares, "other": np.full(4, np.nan)}, 2)
+    one, other = figure.axes[1:]
+    assert [bar.get_width() for bar in one.patches] == pytest.approx(100 * shares)
+    assert [bar.get_edgecolor()[3] for bar in one.patches] == [0, 0, 1, 0]
+    assert [text.get_text() for text in one.get_yticklabels()] == [
+        "true → " * (k == 2) + name for k, name in enumerate(FAMILIES)
+    ]
+    assert [bar.get_width() for bar in other.patches] == [0] * 4
+    assert [text.get_text() for text in other.texts] == ["finds no dot"]
+    assert len(one.texts) == 0
+
+
 def test_videos_may_come_in_every_shape_they_have_here(clips):
     video = clips[0].video
     as_uint8 = plots.as_pictures(video)

@@ -118,6 +118,13 @@ def mean_interval(values, confidence=0.95, seed=0):
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
+def median_interval(values):
+    """95 % interval of the median over clips: the values so many ranks below and above it, (low, high)."""
+    ranks = np.clip(0.5 + np.array([-0.98, 0.98]) / np.sqrt(len(values)), 0, 1)
+    low, high = np.quantile(values, ranks)
+    return float(low), float(high)
+
+
 def shape_moments(pictures, order=5):
     """What shape it is, wherever it lies and however it is turned: (n, h, w) darkness -> (n, 21).
 

@@ -155,9 +155,3 @@ def weights(path, radius, noise=0.02, times=None):
         fits = fit_families(path[whole], radius[whole], noise, times).values()
         shares[whole] = softmax(np.stack([-fit.score / 2 for fit in fits], 1), axis=1)
     return shares
-
-
-def back_project(path, radius, camera, dot_radius):
-    """The dot in the world (n, 3), in units, from what the picture shows: depth = focal * dot_radius / radius."""
-    depth = camera.focal * dot_radius / np.asarray(radius)[..., None]
-    return camera.to_world(np.concatenate([(path - np.asarray(camera.centre)) / camera.focal * depth, depth], -1))

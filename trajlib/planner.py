@@ -2,7 +2,8 @@
 
 A *plan* is what `seen_dot` reads off a film: x, y and radius in pixels of the dot in each frame, (b, 16, 3). `Planner`
 draws plans of a class; `Writer` is the masked transformer, told a plan in place of a class. Neither sees anything but
-clips: the plans of the training clips are read off their pixels.
+clips: the plans of the training clips are read off their pixels. `write` has several drafts of a film, and keeps the
+one that, read the same way, is nearest to its plan.
 """
 
 import math
@@ -13,12 +14,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from trajlib import FAMILIES
+from trajlib.classifiers import seen_dot
 from trajlib.masks import random_masks
 from trajlib.render import FRAMES, SIZE
-from trajlib.sampling import check_labels, check_strengths
+from trajlib.sampling import check_labels, check_strengths, generate
 from trajlib.transformer import MaskedTransformer
 
-PLAN_GUIDANCE = 1.5  # chosen on seeds that are used for nothing else, notebook 06_planning
+PLAN_GUIDANCE, DRAFTS = 2.0, 3  # chosen on seeds that are used for nothing else, notebook 06_planning
 MIDDLE, UNIT = ((SIZE - 1) / 2, (SIZE - 1) / 2, 2.2), (12.0, 12.0, 0.8)  # x, y, radius: px that become 0, and 1
 
 
@@ -175,6 +177,35 @@ class Following(nn.Module):
 
     def forward(self, tokens, labels, tasks=None, only=None):
         return self.writer(tokens, self.plans, only)
+
+
+def departure(found, plans):
+    """How far dots (b, 16, 3), as `seen_dot` finds them, are from their plans in the worst frame, (b,): px of place.
+
+    A tenth of the radius counts as a pixel. The radii of a pale dot are too small by one factor, which is taken out.
+    Infinite without a dot in every frame.
+    """
+    place = (found - plans)[..., :2].norm(dim=-1)
+    size = found[..., 2] / plans[..., 2]
+    size = 10 * (size / size.median(1, keepdim=True).values - 1).abs()
+    return torch.maximum(place, size).amax(1).nan_to_num(torch.inf)
+
+
+@torch.no_grad()
+def write(writer, tokenizer, plans, drafts=DRAFTS, seed=0, **choices):
+    """Tokens (b, 8, 4, 4) along plans (b, 16, 3): of `drafts` of each film the one that departs least from its plan.
+
+    `choices` go to `sampling.generate`. No class and no truth is known here: a draft is held against its own plan.
+    """
+    if drafts < 1:
+        raise ValueError(f"drafts is {drafts}; writing needs at least one.")
+    told = plans.repeat(drafts, 1, 1)
+    tokens = generate(writer.following(told), [0] * len(told), guidance=1, seed=seed, **choices)
+    tokens = tokens.unflatten(0, (drafts, len(plans)))
+    if drafts == 1:
+        return tokens[0]
+    away = torch.stack([departure(seen_dot(tokenizer.decode(draft)), plans) for draft in tokens])
+    return tokens[away.argmin(0), torch.arange(len(plans))]
 
 
 def writer_loss(model, tokens, plans):

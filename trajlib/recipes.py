@@ -26,7 +26,7 @@ from trajlib.classifiers import (
 from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, close_ups, to_float, version
 from trajlib.i3d import I3D, FrameInception, frame_loss, seen_in_frame
 from trajlib.metrics import follow_dot, foreground_psnr, psnr
-from trajlib.planner import Planner, Writer, draw_plans, planner_loss, writer_loss
+from trajlib.planner import Planner, Writer, draw_plans, planner_loss, write, writer_loss
 from trajlib.pretrained import ArtifactError, folder, load, train_or_load
 from trajlib.sampling import Samples, generate
 from trajlib.tasks import NUMBERS, TASKS, condition, given_tokens
@@ -166,10 +166,13 @@ def planner(cfg, artifacts):
     """What plans the dot's way, notebook 06_planning, from paths seen in labelled pixels: (model, card)."""
 
     def train():
-        began = time.time()
-        plans = torch.cat([seen_dot(to_float(unlabelled(range(k, min(k + 100, cfg.planner_clips)))))
-                           for k in tqdm(range(0, cfg.planner_clips, 100), "paths", disable=None)])  # fmt: skip
-        labels = torch.arange(cfg.planner_clips) % len(FAMILIES)
+        began, world = time.time(), TrajectoryDataset(cfg.planner_clips, seed=SEEDS["train"])
+        plans, labels = [], []
+        for part in tqdm(torch.arange(len(world)).split(100), "paths", disable=None):
+            clips = world.batch(part.tolist())
+            plans.append(seen_dot(to_float(clips.videos)))
+            labels.append(clips.labels)
+        plans, labels = torch.cat(plans), torch.cat(labels)
         torch.manual_seed(cfg.seed)
         model = Planner(**cfg.planner)
         model.start_from(plans)
@@ -211,10 +214,10 @@ def samples(cfg, artifacts):
 def planned_samples(cfg, artifacts):
     """The new clips of notebook 06_planning, as `samples`: each planned first, from the same seed."""
 
-    def write(planner, writer, labels, seed):
-        return generate(writer.following(draw_plans(planner, labels, seed=seed)), labels, seed=seed)
+    def planned(planner, writer, tokenizer, labels, seed):
+        return write(writer, tokenizer, draw_plans(planner, labels, seed=seed), seed=seed)
 
-    return _samples("planned_samples", (planner, writer), write, cfg, artifacts)
+    return _samples("planned_samples", (planner, writer, tokenizer), planned, cfg, artifacts)
 
 
 def _samples(name, authors, write, cfg, artifacts):
@@ -233,7 +236,7 @@ def _samples(name, authors, write, cfg, artifacts):
         return {author.__name__: load(author.__name__, artifacts)[1]["sha256"] for author in authors}
 
     found, card = train_or_load(name, artifacts, make)
-    other = [author for author, mark in marks().items() if card[author] != mark]
+    other = [author for author, mark in marks().items() if card.get(author) != mark]
     if other:
         raise ArtifactError(
             f"The samples in {str(artifacts)!r} were written by another {other[0]} than the one that is there: "
