@@ -99,6 +99,14 @@ def test_clips_may_be_seen_in_different_frames(planner, videos):
     assert (found - plans)[known].abs().max() < 0.2
 
 
+def test_plans_are_held_in_full_precision_wherever_they_are_asked_for(planner, videos):
+    seen = seen_part(videos, region("IPC"))
+    plainly = finish_plans(planner, *seen, steps=4, rounds=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(finish_plans(planner, *seen, steps=4, rounds=1), plainly)
+    assert plainly.isfinite().all()
+
+
 def test_given_pixels_contradict_a_plan_that_leads_elsewhere(videos):
     plans = seen_dot(videos)
     for task in ("FP", "OPC", "IPC"):

@@ -56,6 +56,17 @@ def test_confusions_have_the_true_family_in_rows_each_of_a_hundred():
         assert [text.get_text() for text in side] == list(FAMILIES)
 
 
+def test_confusions_say_what_their_sides_are():
+    (ax,) = plots.confusions({"plans": np.eye(4, dtype=int)}, "best fit", "asked family").axes
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("best fit", "asked family, rows in %")
+
+
+def test_chance_has_a_dotted_line_that_is_named_and_none_where_there_is_no_chance():
+    drawn = [plots.accuracies({"a": 0.3}, {"a": (0.2, 0.4)}, chance, xlabel="clips, %").axes[0] for chance in (0.25, 0)]
+    assert [sum(line.get_linestyle() == ":" for line in ax.lines) for ax in drawn] == [1, 0]
+    assert [ax.get_xlabel() for ax in drawn] == ["clips, % (dotted: chance, 25 %)", "clips, %"]
+
+
 def test_a_damage_picture_has_each_readers_shares_and_marks_the_true_family(clips):
     shares = np.array([0.1, 0.2, 0.3, 0.4])
     figure = plots.damage_picture(clips[0].video, {"one": shares, "other": np.full(4, np.nan)}, 2)

@@ -31,6 +31,7 @@ def seen_part(videos, where):
 
 
 @torch.no_grad()
+@torch.autocast("cpu", enabled=False)  # bfloat16 knows no twentieth of a pixel, and nothing to invert
 def finish_plans(planner, seen, slack, labels=None, steps=40, rounds=5, seed=0):
     """Whole plans (b, 16, 3) within about `slack` px of `seen`, both (b, 16, 3); `labels` (b,), or of no class.
 

@@ -2,8 +2,8 @@
 
 A *plan* is what `seen_dot` reads off a film: x, y and radius in pixels of the dot in each frame, (b, 16, 3). `Planner`
 draws plans of a class; `Writer` is the masked transformer, told a plan in place of a class. Neither sees anything but
-clips: the plans of the training clips are read off their pixels. `write` has several drafts of a film, and keeps the
-one that, read the same way, is nearest to its plan.
+clips: the plans of the training clips are read off their pixels. `write` reads its own film the same way, and mends
+what departs from the plan.
 """
 
 import math
@@ -18,9 +18,10 @@ from trajlib.classifiers import seen_dot
 from trajlib.masks import random_masks
 from trajlib.render import FRAMES, SIZE
 from trajlib.sampling import check_labels, check_strengths, generate
+from trajlib.search import refined
 from trajlib.transformer import MaskedTransformer
 
-PLAN_GUIDANCE, DRAFTS = 2.0, 3  # chosen on seeds that are used for nothing else, notebook 06_planning
+PLAN_GUIDANCE, MEND = 2.0, 20  # strength, steps: chosen on seeds that are used for nothing else, 06_planning
 MIDDLE, UNIT = ((SIZE - 1) / 2, (SIZE - 1) / 2, 2.2), (12.0, 12.0, 0.8)  # x, y, radius: px that become 0, and 1
 
 
@@ -95,6 +96,7 @@ def inside(plans):
 
 
 @torch.no_grad()
+@torch.autocast("cpu", enabled=False)  # in bfloat16 there is no place between 50 px and 50.25
 def draw_plans(planner, labels, guidance=PLAN_GUIDANCE, steps=20, seed=0, tries=5):
     """New plans (b, 16, 3) for `labels` (b,), indices into FAMILIES; the same seed gives the same plans.
 
@@ -191,21 +193,16 @@ def departure(found, plans):
     return torch.maximum(place, size).amax(1).nan_to_num(torch.inf)
 
 
-@torch.no_grad()
-def write(writer, tokenizer, plans, drafts=DRAFTS, seed=0, **choices):
-    """Tokens (b, 8, 4, 4) along plans (b, 16, 3): of `drafts` of each film the one that departs least from its plan.
+def write(writer, tokenizer, plans, mend=MEND, seed=0, **choices):
+    """Tokens (b, 8, 4, 4) along plans (b, 16, 3): written, read again, and in `mend` steps brought nearer to the plans.
 
-    `choices` go to `sampling.generate`. No class and no truth is known here: a draft is held against its own plan.
+    `choices` go to `sampling.generate`; how a film is mended, `search.refined` says. No class and no truth is known
+    here: a film is held against its own plan.
     """
-    if drafts < 1:
-        raise ValueError(f"drafts is {drafts}; writing needs at least one.")
-    told = plans.repeat(drafts, 1, 1)
-    tokens = generate(writer.following(told), [0] * len(told), guidance=1, seed=seed, **choices)
-    tokens = tokens.unflatten(0, (drafts, len(plans)))
-    if drafts == 1:
-        return tokens[0]
-    away = torch.stack([departure(seen_dot(tokenizer.decode(draft)), plans) for draft in tokens])
-    return tokens[away.argmin(0), torch.arange(len(plans))]
+    tokens = generate(writer.following(plans), [0] * len(plans), guidance=1, seed=seed, **choices)
+    if mend == 0:
+        return tokens
+    return refined(tokenizer, tokens, lambda films: departure(seen_dot(films), plans), mend)[0]
 
 
 def writer_loss(model, tokens, plans):

@@ -312,7 +312,7 @@ def distributions(values, labels, bins=24):
 def accuracies(values, intervals, chance, within=None, colours=None, xlabel="accuracy, %"):
     """Shares {name: value} as points with their intervals {name: (low, high)} beside the chance line, top to bottom.
 
-    `within`: (low, high) of what chance alone gives, shaded. `colours`: {name: colour}.
+    `within`: (low, high) of what chance alone gives, shaded. `colours`: {name: colour}. A chance of 0 gets no line.
     """
     fig = Picture(figsize=(WIDTH, 0.19 * len(values) + 0.6), layout="constrained")
     ax = fig.subplots()
@@ -320,7 +320,9 @@ def accuracies(values, intervals, chance, within=None, colours=None, xlabel="acc
         colour = (colours or {}).get(name, COLOURS["linear"])
         ax.plot([100 * x for x in intervals[name]], [row, row], color=colour)
         ax.plot(100 * value, row, "o", color=colour, markersize=4)
-    ax.axvline(100 * chance, color=GREY, linewidth=1, linestyle=":", label=f"chance, {100 * chance:.0f} %")
+    if chance:
+        ax.axvline(100 * chance, color=GREY, linewidth=1, linestyle=":")
+        xlabel += f" (dotted: chance, {100 * chance:.0f} %)"
     if within is not None:
         ax.axvspan(100 * within[0], 100 * within[1], color=GREY, alpha=0.15, linewidth=0)
     ax.set(yticks=range(len(values)), yticklabels=values, xlabel=xlabel, xlim=(0, 103))
@@ -548,7 +550,7 @@ def patch_rows(rows, columns=12):
 
 
 @styled
-def confusions(tables):
+def confusions(tables, across="predicted", down="true family"):
     """{name: (4, 4) counts, true family by predicted family}, side by side; each row in per cent of its family."""
     fig = Picture(figsize=(WIDTH, 3.4), layout="constrained")
     axes = np.atleast_1d(fig.subplots(1, len(tables), sharey=True))
@@ -557,10 +559,8 @@ def confusions(tables):
         ax.imshow(share, cmap="Blues", vmin=0, vmax=100)
         for (row, column), value in np.ndenumerate(share):
             ax.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 60 else "black")
-        ax.set(
-            title=name, xlabel="predicted", xticks=range(4), xticklabels=FAMILIES, yticks=range(4), yticklabels=FAMILIES
-        )
+        ax.set(title=name, xlabel=across, xticks=range(4), xticklabels=FAMILIES, yticks=range(4), yticklabels=FAMILIES)
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
-    axes[0].set_ylabel("true family, rows in %")
+    axes[0].set_ylabel(f"{down}, rows in %")
     return fig

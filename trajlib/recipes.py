@@ -26,9 +26,9 @@ from trajlib.classifiers import (
 from trajlib.dataset import SEEDS, VERSIONS, TrajectoryDataset, close_ups, to_float, version
 from trajlib.i3d import I3D, FrameInception, frame_loss, seen_in_frame
 from trajlib.metrics import follow_dot, foreground_psnr, psnr
-from trajlib.planner import Planner, Writer, draw_plans, planner_loss, write, writer_loss
+from trajlib.planner import MEND, PLAN_GUIDANCE, Planner, Writer, draw_plans, planner_loss, write, writer_loss
 from trajlib.pretrained import ArtifactError, folder, load, train_or_load
-from trajlib.sampling import Samples, generate
+from trajlib.sampling import GUIDANCE, Samples, generate
 from trajlib.tasks import NUMBERS, TASKS, condition, given_tokens
 from trajlib.tokenizer import Tokenizer, reconstruction_loss
 from trajlib.training import fit, quick
@@ -208,7 +208,7 @@ def samples(cfg, artifacts):
 
     Batch k comes from the seed SAMPLES_SEED + k, in bfloat16 where that takes half the time.
     """
-    return _samples("samples", (transformer,), generate, cfg, artifacts)
+    return _samples("samples", (transformer,), generate, {"guidance": GUIDANCE}, cfg, artifacts)
 
 
 def planned_samples(cfg, artifacts):
@@ -217,19 +217,20 @@ def planned_samples(cfg, artifacts):
     def planned(planner, writer, tokenizer, labels, seed):
         return write(writer, tokenizer, draw_plans(planner, labels, seed=seed), seed=seed)
 
-    return _samples("planned_samples", (planner, writer, tokenizer), planned, cfg, artifacts)
+    choices = {"guidance": PLAN_GUIDANCE, "mend": MEND}
+    return _samples("planned_samples", (planner, writer, tokenizer), planned, choices, cfg, artifacts)
 
 
-def _samples(name, authors, write, cfg, artifacts):
-    """`Samples` that `write(*the authors' models, labels, seed=)` writes, and a card that says whose they are."""
+def _samples(name, authors, written, choices, cfg, artifacts):
+    """`Samples` that `written(*the authors' models, labels, seed=)` gives, and a card: whose they are, how drawn."""
 
     def make():
         began, models = time.time(), [author(cfg, artifacts)[0] for author in authors]
         batches = tqdm((torch.arange(cfg.samples) % len(FAMILIES)).split(SAMPLES_BATCH), "clips", disable=None)
         with quick():
-            words = [write(*models, labels, seed=SAMPLES_SEED + k) for k, labels in enumerate(batches)]
+            words = [written(*models, labels, seed=SAMPLES_SEED + k) for k, labels in enumerate(batches)]
         minutes = round((time.time() - began) / 60, 1)
-        card = marks() | {"seed": SAMPLES_SEED, "profile": cfg.name, "minutes": minutes}
+        card = marks() | choices | {"seed": SAMPLES_SEED, "profile": cfg.name, "minutes": minutes}
         return Samples.of(torch.cat(words)), card
 
     def marks():

@@ -31,6 +31,8 @@ HEADLINE = {
         Row("PSNR where the dot is", "tokenizer foreground psnr", "blank frame", "8-bit rounding"),
         Row("error of place, median", "tokenizer position error median", "another clip's", "the true clip's"),
         Row("error of place, 99th percentile", "tokenizer position error p99", "another clip's", "the true clip's"),
+        Row("PSNR, better tokens searched for", "tokenizer searched psnr", "the encoder's", "8-bit rounding"),
+        Row("... error of place, median", "tokenizer searched position error", "the encoder's", "the true clip's"),
         Row("clips with the dot in every frame", "tokenizer dot present", "another clip's", "every clip"),
         Row("codes used", "tokenizer codes used", "", "the codebook"),
         Row("fewer positions than pixels", "compression positions", "", ""),
