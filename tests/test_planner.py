@@ -220,18 +220,23 @@ def test_a_writers_loss_counts_hidden_tokens(writer, plans):
 
 
 def test_departure_is_of_the_worst_frame_in_pixels_or_tenths_of_the_radius():
-    plans, found = flat(30.0, 30.0, n=6), flat(30.0, 30.0, n=6)
+    plans, found = flat(30.0, 30.0, n=9), flat(30.0, 30.0, n=9)
     found[1, 3, :2] += torch.tensor([3.0, -4.0])
     found[2, ..., 2] *= 0.7  # a pale dot is read as a small one
     found[3, 9, 2] *= 1.2
     found[4, 9, 2] *= 0.8
     found[5, 0] = torch.nan
-    torch.testing.assert_close(departure(found, plans), torch.tensor([0.0, 5.0, 0.0, 2.0, 2.0, torch.inf]))
+    plans[6, :, 2] *= torch.linspace(0.5, 2, 16)  # a dot that comes nearer, as planned
+    found[6] = plans[6]
+    found[7, 9] += torch.tensor([3.0, 4.0, 0.2 * found[7, 9, 2]])  # the larger of the two, not both
+    found[8, 0, 2] *= 1.2
+    expected = torch.tensor([0.0, 5.0, 0.0, 2.0, 2.0, torch.inf, 0.0, 5.0, 2.0])
+    torch.testing.assert_close(departure(found, plans), expected)
 
 
 def test_unmended_it_is_what_is_generated(writer, plans):
-    alone = write(writer, None, plans[:2], mend=0, seed=3)  # nobody has to read it
-    assert torch.equal(alone, generate(writer.following(plans[:2]), [0, 0], guidance=1, seed=3))
+    alone = write(writer, None, plans[:2], mend=0, seed=3, corrections=2)  # nobody has to read it
+    assert torch.equal(alone, generate(writer.following(plans[:2]), [0, 0], guidance=1, seed=3, corrections=2))
 
 
 # ---- the shipped ones ----

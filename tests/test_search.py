@@ -37,10 +37,11 @@ def test_a_few_steps_bring_every_film_nearer_to_its_clip(tokenizer, videos):
 
 
 def test_paper_keeps_its_words(tokenizer, videos):
+    """Even where all is done to have ink everywhere."""
     tokens = tokenizer.encode(videos)
-    found, _ = refined(tokenizer, tokens, squared_error(videos), steps=4)
+    found, _ = refined(tokenizer, tokens, lambda films: films.flatten(1).mean(1), steps=4)
     ink = F.adaptive_max_pool3d((1 - tokenizer.decode(tokens)).amax(1), tokenizer.grid) > INK
-    assert (found != tokens).any()
+    assert (found != tokens)[ink].sum() > 20
     assert torch.equal(found[~ink], tokens[~ink])
 
 
