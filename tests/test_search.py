@@ -53,7 +53,7 @@ def test_without_steps_the_tokens_come_back_with_what_they_miss(tokenizer, video
 
 
 def test_a_misspelt_film_is_mended(tokenizer, videos):
-    """A film whose tokens are known: with one digit of one token off by one, a single step finds them again."""
+    """A film whose tokens are known: with one digit of one token off by one, a few steps find them again."""
     tokens = tokenizer.encode(videos)
     film = tokenizer.decode(tokens)
     dark = F.adaptive_max_pool3d((1 - film).amax(1), tokenizer.grid).flatten(1).argmax(1)  # the token with most ink
