@@ -219,7 +219,7 @@ def test_a_writers_loss_counts_hidden_tokens(writer, plans):
 # ---- what is written, read again ----
 
 
-def test_departure_is_of_the_worst_frame_in_pixels_or_tenths_of_the_radius():
+def test_departure_is_a_root_mean_square_of_pixels_and_tenths_of_the_radius():
     plans, found = flat(30.0, 30.0, n=9), flat(30.0, 30.0, n=9)
     found[1, 3, :2] += torch.tensor([3.0, -4.0])
     found[2, ..., 2] *= 0.7  # a pale dot is read as a small one
@@ -228,10 +228,10 @@ def test_departure_is_of_the_worst_frame_in_pixels_or_tenths_of_the_radius():
     found[5, 0] = torch.nan
     plans[6, :, 2] *= torch.linspace(0.5, 2, 16)  # a dot that comes nearer, as planned
     found[6] = plans[6]
-    found[7, 9] += torch.tensor([3.0, 4.0, 0.2 * found[7, 9, 2]])  # the larger of the two, not both
+    found[7, 9] += torch.tensor([3.0, 4.0, 0.2 * found[7, 9, 2]])
     found[8, 0, 2] *= 1.2
-    expected = torch.tensor([0.0, 5.0, 0.0, 2.0, 2.0, torch.inf, 0.0, 5.0, 2.0])
-    torch.testing.assert_close(departure(found, plans), expected)
+    off = torch.tensor([0.0, 5.0, 0.0, 2.0, 2.0, torch.inf, 0.0, 29**0.5, 2.0])  # in one of 16 frames
+    torch.testing.assert_close(departure(found, plans), off / 4)
 
 
 def test_unmended_it_is_what_is_generated(writer, plans):
@@ -282,4 +282,4 @@ def test_both_have_fewer_weights_than_the_transformer_of_05(shipped):
     count = {name: pretrained.load(name)[1]["parameters"] for name in ("planner", "writer", "transformer")}
     assert count["planner"] + count["writer"] < count["transformer"]
     recipes = profile("full")
-    assert recipes.writer_recipe["steps"] < recipes.transformer_recipe["steps"]
+    assert recipes.writer_recipe["steps"] <= recipes.transformer_recipe["steps"]

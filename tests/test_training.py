@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from trajlib import training
-from trajlib.training import KernelMuon, fit, learning_rate, optimizers
+from trajlib.training import KernelMuon, fit, learning_rate, optimizers, orthogonal
 
 STEPS = 12
 
@@ -153,9 +154,8 @@ def kernels(channels_last):
     return conv, nn.Parameter(conv.weight.detach().clone().contiguous().flatten(1))
 
 
-@pytest.mark.parametrize(("channels_last", "there"), [(False, True), (True, True), (True, False)])
-def test_a_kernel_steps_as_the_matrix_it_is(monkeypatch, channels_last, there):
-    monkeypatch.setattr(training, "has_bf16", lambda device="cpu": there)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_kernel_steps_as_the_matrix_it_is(channels_last):
     conv, matrix = kernels(channels_last)
     settings = {"lr": 0.02, "weight_decay": 0.0}
     ours, torchs = KernelMuon([conv.weight], **settings), torch.optim.Muon([matrix], **settings)
@@ -168,6 +168,30 @@ def test_a_kernel_steps_as_the_matrix_it_is(monkeypatch, channels_last, there):
         torchs.step()
     assert torch.allclose(conv.weight.flatten(1), matrix, atol=2e-3)  # torch's rounds to bf16 inside, in another order
     assert (conv.weight.flatten(1) - kernels(channels_last)[1]).abs().max() > 0.01
+
+
+def iterated(matrix, rounds=5):
+    """Newton and Schulz's iteration as it is written down, in float64."""
+    x = matrix.double() / matrix.double().norm()
+    for _ in range(rounds):
+        square = x @ x.T
+        x = 3.4445 * x - 4.7750 * square @ x + 2.0315 * square @ square @ x
+    return x
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (24, 200), (200, 24), (1, 8)])
+@pytest.mark.parametrize("smallest", [1.0, 1e-3, 1e-9])  # of the scales of the columns; the largest is 1
+def test_what_is_made_orthogonal_is_what_the_iteration_gives(shape, smallest):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    matrix = matrix * torch.logspace(0, float(np.log10(smallest)), shape[1])
+    torch.testing.assert_close(orthogonal(matrix).double(), iterated(matrix), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("matrix", [torch.zeros(8, 12), torch.ones(8, 12), 1e-6 * torch.eye(8, 12)])
+def test_a_matrix_of_low_rank_stays_one_and_none_becomes_nan(matrix):
+    made = orthogonal(matrix)
+    assert torch.linalg.matrix_rank(made, atol=1e-2) == torch.linalg.matrix_rank(matrix)
+    assert torch.linalg.svdvals(made).max() < 1.5
 
 
 def test_a_step_of_muon_turns_all_directions_alike():

@@ -182,15 +182,15 @@ class Following(nn.Module):
 
 
 def departure(found, plans):
-    """How far dots (b, 16, 3), as `seen_dot` finds them, are from their plans in the worst frame, (b,): px of place.
+    """How far dots (b, 16, 3), as `seen_dot` finds them, are from their plans: root mean square over frames, (b,) px.
 
-    A tenth of the radius counts as a pixel. The radii of a pale dot are too small by one factor, which is taken out.
-    Infinite without a dot in every frame.
+    A tenth of the radius counts as a pixel of place. The radii of a pale dot are too small by one factor, which is
+    taken out. Infinite without a dot in every frame.
     """
-    place = (found - plans)[..., :2].norm(dim=-1)
+    place = (found - plans)[..., :2].square().sum(-1)
     size = found[..., 2] / plans[..., 2]
-    size = 10 * (size / size.median(1, keepdim=True).values - 1).abs()
-    return torch.maximum(place, size).amax(1).nan_to_num(torch.inf)
+    size = 10 * (size / size.median(1, keepdim=True).values - 1)
+    return (place + size.square()).mean(1).sqrt().nan_to_num(torch.inf)
 
 
 def write(writer, tokenizer, plans, mend=MEND, seed=0, **choices):

@@ -189,12 +189,12 @@ def writer(cfg, artifacts):
     def train():
         began = time.time()
         codec, _ = tokenizer(cfg, artifacts)
-        examples = encode_dots(codec, cfg.transformer_clips)
+        examples = encode_dots(codec, cfg.writer_clips)
         torch.manual_seed(cfg.seed)
         model = Writer(codec.config["levels"], codec.grid, **cfg.writer)
         model.start_from(examples[0])
         batch = shuffled_batches(examples, cfg.transformer_batch, cfg.seed)
-        data = f"tokens of {cfg.transformer_clips:,} clips of world {SEEDS['train']}, and the paths seen in them"
+        data = f"tokens of {cfg.writer_clips:,} clips of world {SEEDS['train']}, and the paths seen in them"
         return _fit("writer", cfg, artifacts, model, writer_loss, batch, cfg.writer_recipe, data, began=began)
 
     return train_or_load("writer", artifacts, train, torch.int8)
@@ -214,21 +214,21 @@ def samples(cfg, artifacts):
 def planned_samples(cfg, artifacts):
     """The new clips of notebook 06_planning, as `samples`: each planned first, from the same seed."""
 
-    def planned(planner, writer, tokenizer, labels, seed):
-        return write(writer, tokenizer, draw_plans(planner, labels, seed=seed), seed=seed)
+    def planned(planner, writer, tokenizer, labels, guidance, mend, seed):
+        return write(writer, tokenizer, draw_plans(planner, labels, guidance, seed=seed), mend, seed)
 
     choices = {"guidance": PLAN_GUIDANCE, "mend": MEND}
     return _samples("planned_samples", (planner, writer, tokenizer), planned, choices, cfg, artifacts)
 
 
 def _samples(name, authors, written, choices, cfg, artifacts):
-    """`Samples` that `written(*the authors' models, labels, seed=)` gives, and a card: whose they are, how drawn."""
+    """`Samples` that `written(*the authors' models, labels, seed=, **choices)` gives; a card: whose, how drawn."""
 
     def make():
         began, models = time.time(), [author(cfg, artifacts)[0] for author in authors]
         batches = tqdm((torch.arange(cfg.samples) % len(FAMILIES)).split(SAMPLES_BATCH), "clips", disable=None)
         with quick():
-            words = [written(*models, labels, seed=SAMPLES_SEED + k) for k, labels in enumerate(batches)]
+            words = [written(*models, labels, seed=SAMPLES_SEED + k, **choices) for k, labels in enumerate(batches)]
         minutes = round((time.time() - began) / 60, 1)
         card = marks() | choices | {"seed": SAMPLES_SEED, "profile": cfg.name, "minutes": minutes}
         return Samples.of(torch.cat(words)), card
