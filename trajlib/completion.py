@@ -70,7 +70,8 @@ def contradiction(plans, videos, where):
 
     That no dot is seen is seen, too: then it must be where nothing is given. And a dot that is cut tells about where.
     """
-    ink = (1 - videos).amax(1) > 0.5 * (1 - videos).masked_fill(~where, 0.0).amax((1, 2, 3, 4))[:, None, None, None]
+    dark = 1 - videos.amin(1)  # (b, 16, 64, 64)
+    ink = dark > 0.5 * (dark * where).amax((1, 2, 3))[:, None, None, None]
     x, y, radius = plans[..., None, None].unbind(2)  # each (b, 16, 1, 1)
     along = torch.arange(SIZE)
     dot = (along - x) ** 2 + (along[:, None] - y) ** 2 < radius**2
