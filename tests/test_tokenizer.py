@@ -319,7 +319,7 @@ def test_the_fast_elu_is_elu():
         slopes = [torch.autograd.grad(elu(x).sum(), x)[0] for elu in (fast, exact)]
         assert torch.allclose(*slopes, atol=1e-6)
     (slope,) = torch.autograd.grad(FastELU()(x).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable|does not require grad"):
+    with pytest.raises(RuntimeError, match="does not require grad"):
         slope.sum().backward()  # of a slope's slope nothing is known, and so nothing is said
     assert not [part for part in Tokenizer(dim=8).modules() if isinstance(part, torch.nn.ELU)]
 

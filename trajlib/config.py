@@ -48,8 +48,8 @@ class Profile:
     world_clips: int = 8000  # notebook 01: clips in the cheating test
     test_clips: int = 1000  # 03, 07: clips that every figure is measured on
     samples: int = 1000  # 06: generated clips, a quarter for each class
-    sweep_samples: int = 48  # 06: generated clips for each setting that is tried
-    hidden_clips: int = 64  # 06: test clips of which every task hides a part
+    sweep_samples: int = 24  # 06: generated clips for each setting that is tried
+    hidden_clips: int = 48  # 06: test clips of which every task hides a part
     rival_samples: int = 1000  # 06: clips written one token after another
     finished_clips: int = 128  # 06_planning: test clips that are forecast and filled, more than of those
     counted_clips: int = 1000  # 05: training clips whose tokens are counted
