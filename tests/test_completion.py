@@ -130,7 +130,7 @@ def test_the_plan_that_is_taken_is_allowed_and_in_the_middle(planner, videos, ta
         assert torch.equal(taken[clip], allowed[int(np.argmin(far))])
 
 
-def test_a_plan_in_the_middle_is_nearer_to_the_truth_than_any_one_draw(clips, videos):
+def test_a_plan_in_the_middle_is_nearer_to_the_truth_than_the_first_draw(clips, videos):
     """The shipped planner, asked how clips go on after four frames."""
     flow, where = pretrained.load("planner")[0], region("FP", 4)
     found = [plans_for(flow, videos, where, draws=draws) for draws in (1, 8)]

@@ -320,7 +320,7 @@ def test_the_fast_elu_is_elu():
         assert torch.allclose(*slopes, atol=1e-6)
     (slope,) = torch.autograd.grad(FastELU()(x).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="does not require grad"):
-        slope.sum().backward()  # of a slope's slope nothing is known, and so nothing is said
+        slope.sum().backward()  # a slope's slope is not known: asked for, it is an error
     assert not [part for part in Tokenizer(dim=8).modules() if isinstance(part, torch.nn.ELU)]
 
 

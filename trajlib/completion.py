@@ -13,7 +13,7 @@ from trajlib.sampling import check_labels, generate
 from trajlib.tasks import TASKS, condition, given_tokens, region
 
 SLACK = 0.05  # pixels by which a plan may miss a dot that is seen whole
-LENIENT = 4  # given pixels that may speak against one more plan; of 0 to 32 all but alike on validation clips
+LENIENT = 4  # given pixels, beyond the least, that may contradict a plan; 0 to 32 did alike on validation clips
 CUT = 5.0  # pixels by which the middle of what is left of a cut dot may be off; chosen on validation clips
 
 
@@ -81,8 +81,8 @@ def contradiction(plans, videos, where):
 def plans_for(planner, videos, where, labels=None, draws=16, seed=0):
     """Of `draws` finished plans for each clip the most central (b, 16, 3) of those that its given pixels allow.
 
-    Allowed: contradicted in at most LENIENT pixels more than the least contradicted. Most central: the least distance,
-    on average, from all that are allowed, as a mean has; but a mean of plans need not be a way that any dot goes.
+    Allowed: contradicted in at most LENIENT pixels more than the least contradicted. Most central: that which has the
+    least distance, on average, from all allowed (the medoid). Their mean need not be a way that any dot goes.
     """
     seen = seen_part(videos, where)
     found = torch.stack([finish_plans(planner, *seen, labels, seed=draws * seed + k) for k in range(draws)])

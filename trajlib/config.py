@@ -51,7 +51,7 @@ class Profile:
     sweep_samples: int = 24  # 06: generated clips for each setting that is tried
     hidden_clips: int = 48  # 06: test clips of which every task hides a part
     rival_samples: int = 1000  # 06: clips written one token after another
-    finished_clips: int = 128  # 06_planning: test clips that are forecast and filled, more than of those
+    finished_clips: int = 128  # 06_planning: test clips that are forecast and filled; 06 takes the first of them
     counted_clips: int = 1000  # 05: training clips whose tokens are counted
     priced_clips: int = 96  # 05: test clips whose tokens are paid for
     task_clips: int = 48  # 05: test clips, the first of those, that every task is asked about

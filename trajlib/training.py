@@ -64,10 +64,10 @@ class KernelMuon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix, rounds=5):
-    """Near the matrix (a, b) that turns and does not stretch: its singular values come to lie between 0.5 and 1.5.
+    """Near the matrix (a, b) that turns and does not stretch: all but tiny singular values come between 0.5 and 1.5.
 
     Newton and Schulz's iteration with the coefficients of Jordan et al. Each round multiplies x by a polynomial of the
-    small square x x^T; so the rounds are done on squares, and the long side is met but twice, not three times a round.
+    small square x x^T; so the rounds are done on squares, and the long side is met but twice in all, not twice a round.
     In float32: rounded in bfloat16, a square has eigenvalues below 0, which the rounds blow up.
     """
     x = matrix.float() / matrix.norm().clamp_min(1e-7)
