@@ -262,12 +262,38 @@ def test_close_ups_come_first_and_no_clip_comes_twice(monkeypatch):
     )
     cfg = profile("smoke")
     batch_fn, steps = recipes.tokenizer_batches(cfg), cfg.tokenizer_recipe["steps"]
-    films = [batch_fn(step)[0] for step in range(steps)]
-    first = round(cfg.close_up_share * steps)
-    assert [tuple(f.shape[2:]) for f in films] == [(4, 32, 32)] * first + [(16, 64, 64)] * (steps - first)
+    first, more = round(cfg.close_up_share * steps), cfg.place_recipe["steps"]
+    films = [batch_fn(step)[0] for step in range(steps + more)]
+    assert [tuple(f.shape[2:]) for f in films] == [(4, 32, 32)] * first + [(16, 64, 64)] * (steps - first + more)
     numbers = [i for indices in seen for i in indices]
     assert numbers == list(range(len(numbers)))
     assert torch.equal(batch_fn(1)[0], films[1])
+
+
+def test_the_tokenizer_learns_colours_first_and_then_places_and_takes_up_the_second_part(monkeypatch, tmp_path):
+    cfg, done, asked = profile("smoke"), [], []
+
+    def fit(name, cfg, artifacts, model, loss_fn, batch_fn, recipe, *rest):
+        done.append((name, {k: v for k, v in loss_fn.keywords.items() if k != "hue"}, recipe))
+        asked.append(batch_fn(0)[0])
+        return model, {"figures": {}, "minutes": 0.0}
+
+    monkeypatch.setattr(recipes, "_fit", fit)
+    monkeypatch.setattr(recipes, "judged", lambda *_: {"told": len(done)})
+    _, card = recipes.tokenizer(cfg, tmp_path / "whole")
+    assert card["before"] == {"told": 1}
+    assert card["figures"] == {"told": 2}
+    parts = [("tokenizer", {}, cfg.tokenizer_recipe), ("tokenizer_place", cfg.place_loss, cfg.place_recipe)]
+    assert done == parts
+    assert torch.equal(
+        asked[1], recipes.tokenizer_batches(cfg)(cfg.tokenizer_recipe["steps"])[0]
+    )  # where the first ended
+    assert card["recipe"] == cfg.tokenizer_recipe
+    assert card["then"] == cfg.place_recipe | cfg.place_loss
+    (tmp_path / "stopped").mkdir()
+    (tmp_path / "stopped" / "tokenizer_place.checkpoint").touch()
+    recipes.tokenizer(cfg, tmp_path / "stopped")
+    assert done == [*parts, parts[1]]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from trajlib import pretrained, recipes
 from trajlib.classifiers import TokenClassifier
 from trajlib.config import TINY_LAYERS, profile
 from trajlib.dataset import TrajectoryDataset, to_float
-from trajlib.tokenizer import FOLD, UNFOLD, FastELU, Tokenizer, check_videos, reconstruction_loss
+from trajlib.tokenizer import FOLD, UNFOLD, FastELU, Tokenizer, check_videos, place_error, reconstruction_loss
 
 
 @pytest.fixture(scope="module")
@@ -365,6 +365,42 @@ def test_loss_in_white_and_near_the_dot():
     assert loss.item() == pytest.approx(10 * 0.01 * (1 + 9 * near), rel=1e-4)
     loss, _ = reconstruction_loss(lambda v: (painter, None), videos, weight=1)
     assert loss.item() == pytest.approx(10 * videos.square().mean().item(), rel=1e-4)
+
+
+def dots_at(*places):
+    """A film (1, 3, t, 64, 64) with one black pixel a frame, at (x, y); None is a blank frame."""
+    film = torch.ones(1, 3, len(places), 64, 64)
+    for t, place in enumerate(places):
+        if place:
+            film[0, :, t, place[1], place[0]] = 0
+    return film
+
+
+def test_loss_of_place():
+    """A dot three to the right and four below is 5 pixels off; a frame without a dot counts nothing."""
+    videos = dots_at((10, 10), (20, 20), (30, 30), None)
+    film = dots_at((13, 14), (20, 20), None, (5, 5))
+    assert place_error(film, videos).item() == pytest.approx((5 + 0.01) / 4, rel=1e-4)
+    plain, parts = reconstruction_loss(lambda _: (film, None), videos)
+    placed, placed_parts = reconstruction_loss(lambda _: (film, None), videos, place=2.0)
+    assert (placed - plain).item() == pytest.approx(2 * 5.01 / 4, rel=1e-4)
+    assert "px" not in parts
+    assert placed_parts["px"].item() == pytest.approx(5.01 / 4, rel=1e-4)
+
+
+def test_the_loss_of_place_draws_a_blurred_dot_towards_its_place():
+    """Ink on the far side is taken away and on the near side added; blank frames and places give finite gradients."""
+    videos, film = dots_at((32, 32), (32, 32), None), torch.ones(1, 3, 3, 64, 64)
+    film[0, :, 0, 32, 33:36] = 0.5  # a little to the right
+    film.requires_grad_()
+    place_error(film, videos).backward()
+    assert film.grad.isfinite().all()
+    assert not film.grad[:, :, 1:].any()
+    left, _, right = film.grad[0, 0, 0, 32, 33:36]
+    assert left > 0 > right  # a step against the gradient darkens the left pixel
+    with torch.no_grad():
+        closer = film - 0.05 * film.grad
+    assert place_error(closer, videos) < place_error(film, videos)
 
 
 def test_loss_of_hue():

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 TOKENIZER = {"steps": 5000, "lr": 1e-3, "muon": 0.02, "weight_decay": 0.0, "ema": 0.998, "bf16": True, "lines": 8}
+# then more whole clips, a gentler start, and a loss of place: from tokens, only what the words say can be read
+PLACE = TOKENIZER | {"steps": 1000, "lr": 3e-4, "muon": 0.006, "ema": 0.99, "lines": 4}
+PLACE_LOSS = {"place": 0.5, "quiet": 3.0}
 # more codes than the study's base for the dot, and a hush on paper: see 02
 WORDS = {"levels": (7, 5, 5, 5, 5), "hush": 0.3}
 TRANSFORMER = {"steps": 3400, "lr": 6e-3, "muon": 0.02, "ema": 0.99, "bf16": True, "lines": 8}
@@ -71,6 +74,8 @@ class Profile:
     usage_steps: int = 40  # 04: of the little tokenizer whose usage is watched
     ssim_clips: int = 100  # 03: clips for structural similarity, which is slow
     tokenizer_recipe: dict[str, Any] = None  # arguments of training.fit
+    place_recipe: dict[str, Any] = None  # the same, of the tokenizer's last part
+    place_loss: dict[str, Any] = None  # there, arguments of reconstruction_loss
     hue_weight: float = 10.0  # of errors in hue: with 1, rounding drops the hue and it does not come back
     ablation: dict[str, Any] = None  # budget of every arm of `trajlib.ablations`
     transformer: dict[str, Any] = None
@@ -113,6 +118,8 @@ PROFILES = {
         overfit={"dim": 32, "layers": TINY_LAYERS},
         tokenizer=WORDS,
         tokenizer_recipe=TOKENIZER,
+        place_recipe=PLACE,
+        place_loss=PLACE_LOSS,
         ablation=ABLATION,
         transformer={},
         commit_study=COMMIT_STUDY,
@@ -160,6 +167,8 @@ PROFILES = {
         tokenizer_batch=4,
         close_up_batch=4,
         tokenizer_recipe=TOKENIZER | {"steps": 16, "lines": 2},
+        place_recipe=PLACE | {"steps": 4, "lines": 1},
+        place_loss=PLACE_LOSS,
         ablation=ABLATION
         | {"steps": 2, "batch": 2, "seeds": (0,), "validation_clips": 4, "width": 1, "only": ("base", "lfq_2x512")}
         | {"tokenizer": {"dim": 16, "layers": TINY_LAYERS}},

@@ -57,9 +57,13 @@ class Shelf:
         count = self.cfg.contest["versions"] if split == "train" else 1
         return recipes.version_numbers(self.sizes[split], count, self.cfg.seed)
 
+    def mark(self, name, *needs):
+        """What tells a trained model from others; for codes of an untrained one, its shape is all that counts."""
+        return model(self.artifacts, name)[1]["config" if "untrained" in needs else "sha256"]
+
     def path(self, need, split="", first=""):
         """The file, named after all that its content hangs on."""
-        models = {name: model(self.artifacts, name)[1]["sha256"] for name in MODELS[need]}
+        models = {name: self.mark(name, need) for name in MODELS[need]}
         budget = self.cfg.contest
         facts = [need, models, self.cfg.seed, self.sizes, budget["versions"]]
         if need in TAUGHT:

@@ -49,7 +49,6 @@ from trajlib.contenders import (
     families,
     films,
     maker,
-    model,
     models_of,
     pixels,
     see,
@@ -263,7 +262,7 @@ def by_pair(arm, shelf, chosen, seed):
 def stamp(name, shelf):
     """A digest of all that an arm's figures hang on but the labels and the seed."""
     budget, kind = shelf.cfg.contest, ARMS[name].kind
-    facts = [name, shelf.cfg.name, [model(shelf.artifacts, m)[1]["sha256"] for m in models_of(name)], shelf.sizes]
+    facts = [name, shelf.cfg.name, [shelf.mark(m, *ARMS[name].needs) for m in models_of(name)], shelf.sizes]
     facts += [budget[key].get(kind) for key in ("steps", "batch", "recipes")]
     facts += [budget["recipes"]["plain"] if ARMS[name].plain else None, budget["versions"], budget["looks"]]
     facts += [budget["taught"] if set(ARMS[name].needs) & set(TAUGHT) else None]

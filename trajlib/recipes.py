@@ -43,20 +43,30 @@ def unlabelled(numbers):
 
 
 def tokenizer(cfg, artifacts, watch=None):
-    """The video tokenizer of notebook 02, from clips without labels, each seen once: (model, card)."""
-    steps = cfg.tokenizer_recipe["steps"]
+    """The video tokenizer of notebook 02, from clips without labels, each seen once: (model, card).
+
+    In two parts: colours and shapes, from close-ups and then whole clips; then the place of the dot too.
+    """
+    steps, more = cfg.tokenizer_recipe["steps"], cfg.place_recipe["steps"]
     first = round(cfg.close_up_share * steps)  # steps of close-ups
     data = f"{first * cfg.close_up_batch:,} clips of world {SEEDS['train']} in close-ups, then"
-    data += f" {(steps - first) * cfg.tokenizer_batch:,} whole ones, each seen once"
+    data += f" {(steps - first + more) * cfg.tokenizer_batch:,} whole ones, each seen once"
+    part = "tokenizer_place"
 
     def train():
+        began, batch = time.time(), tokenizer_batches(cfg)
         torch.manual_seed(cfg.seed)
-        loss = partial(reconstruction_loss, hue=cfg.hue_weight)
-        model = Tokenizer(**cfg.tokenizer)
-        model, card = _fit("tokenizer", cfg, artifacts, model, loss, tokenizer_batches(cfg), cfg.tokenizer_recipe, data,
-                           watch)  # fmt: skip
+        model, loss = Tokenizer(**cfg.tokenizer), partial(reconstruction_loss, hue=cfg.hue_weight)
+        before = {}
+        if not _checkpoint(part, artifacts).exists():  # else this was done, and the second part was stopped
+            model, _ = _fit("tokenizer", cfg, artifacts, model, loss, batch, cfg.tokenizer_recipe, data, watch)
+            before = judged(model, cfg)
+        model, card = _fit(part, cfg, artifacts, model, partial(loss, **cfg.place_loss),
+                           lambda step: batch(steps + step), cfg.place_recipe, data, watch, began)  # fmt: skip
         model.half().float()  # judged as it will be stored
-        return model, card | {"hue": cfg.hue_weight, "figures": card["figures"] | judged(model, cfg)}
+        card |= {"recipe": cfg.tokenizer_recipe, "hue": cfg.hue_weight}
+        card |= {"before": before, "then": cfg.place_recipe | cfg.place_loss}
+        return model, card | {"figures": card["figures"] | judged(model, cfg)}
 
     return train_or_load("tokenizer", artifacts, train, torch.float16)
 

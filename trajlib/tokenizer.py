@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from vector_quantize_pytorch import FSQ
 
+from trajlib.metrics import follow_dot
 from trajlib.render import FRAMES, SIZE
 
 FOLD = "b c (t p) (h q) (w r) -> b (c p q r) t h w"
@@ -171,13 +172,13 @@ class Tokenizer(nn.Module):
         return self.decode(self.encode(videos, **cond), **cond)
 
 
-def reconstruction_loss(tokenizer, videos, weight=10.0, hue=1.0):
+def reconstruction_loss(tokenizer, videos, weight=10.0, hue=1.0, place=0.0, quiet=1.0):
     """Squared error, `weight` times as dear near the dot: 98 % of a clip is white, and white is easy.
 
-    `hue` weighs what is left of the error when its mean over red, green and blue is taken away; 1 is plain. The
-    quantizer's own loss, which a tokenizer returns beside its tokens, is added.
+    `hue` weighs what is left of the error when its mean over red, green and blue is taken away; 1 is plain. `place`
+    weighs `place_error`, `quiet` the quantizer's own loss, which a tokenizer returns beside its tokens.
 
-    Returns the loss and {"mse": the plain mean squared error}.
+    Returns the loss and {"mse": the plain mean squared error}, with `place` also {"px": the place error}.
     """
     reconstruction, _, *auxiliary = tokenizer(videos)
     error = reconstruction.float() - videos
@@ -185,8 +186,23 @@ def reconstruction_loss(tokenizer, videos, weight=10.0, hue=1.0):
     squared = grey**2 + hue * (error - grey) ** 2  # summed over the colours, with hue = 1 this is error^2
     ink = (1 - videos).amax(1, keepdim=True)  # (b, 1, t, h, w)
     near = F.max_pool3d((ink > INK).float(), (1, 5, 5), stride=1, padding=(0, 2, 2))
-    loss = 10 * (squared * (1 + (weight - 1) * near)).mean() + sum(auxiliary)
-    return loss, {"mse": (error**2).mean().detach()}
+    loss = 10 * (squared * (1 + (weight - 1) * near)).mean() + quiet * sum(auxiliary)
+    parts = {"mse": (error**2).mean().detach()}
+    if not place:
+        return loss, parts
+    miss = place_error(reconstruction.float().clamp(0, 1), videos)
+    return loss + place * miss, parts | {"px": miss.detach()}
+
+
+def place_error(films, videos):
+    """Mean distance from where the dot is in films (b, 3, t, h, w) to where it is in the videos, in pixels; a gradient.
+
+    By `follow_dot`. A frame without a dot, in one or the other, counts 0: it has no place that could be moved.
+    """
+    there = ((1 - films).mean(1).amax((-1, -2)) > INK) & ((1 - videos).mean(1).amax((-1, -2)) > INK)  # (b, t)
+    pair = [x.transpose(1, 2)[there].unsqueeze(2) for x in (films, videos)]  # (k, 3, 1, h, w) each
+    squared = (follow_dot(pair[0])[0] - follow_dot(pair[1])[0]).square().sum(-1)
+    return (squared + 1e-4).sqrt().sum() / there.numel()  # 1e-4: a distance has no slope at 0
 
 
 def check_tokens(tokens, shape, codebook_size):
