@@ -5,9 +5,10 @@ import torch
 from torch.nn import functional as F
 
 from trajlib.dataset import SEEDS, TrajectoryDataset, to_float
+from trajlib.metrics import INK
 from trajlib.pretrained import load
 from trajlib.search import refined
-from trajlib.tokenizer import INK, Tokenizer
+from trajlib.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from trajlib.classifiers import seen_dot
+from trajlib.metrics import INK
 from trajlib.render import FRAMES, SIZE
 from trajlib.sampling import check_labels, generate
 from trajlib.tasks import TASKS, condition, given_tokens, region
@@ -24,7 +25,7 @@ def seen_part(videos, where):
     is known roughly, and its size is not. Of a frame without ink nothing is known: it may be off by infinity.
     """
     shown = torch.where(where, videos, 1.0)
-    ink, dots = (1 - shown).amax(1) > 0.02, seen_dot(shown)  # (b, 16, 64, 64), (b, 16, 3)
+    ink, dots = (1 - shown).amax(1) > INK, seen_dot(shown)  # (b, 16, 64, 64), (b, 16, 3)
     near_hidden = F.max_pool2d((~where).float(), 3, 1, 1) > 0
     some, cut = dots.isfinite().all(-1, keepdim=True), (ink & near_hidden).any(-1).any(-1)[..., None]  # (b, 16, 1)
     slack = torch.where(cut, torch.tensor([CUT, CUT, torch.inf]), SLACK)

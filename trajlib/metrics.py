@@ -7,6 +7,8 @@ import torch
 from scipy import stats
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
+INK = 0.02  # of 1: what is darker than white by less counts as paper
+
 
 def psnr(videos, reconstructions):
     """Peak signal-to-noise ratio of each clip in dB, (b,): over all pixels, all frames, peak 1."""
@@ -14,7 +16,7 @@ def psnr(videos, reconstructions):
     return torch.stack([peak_signal_noise_ratio(r, v, data_range=1.0) for r, v in pairs])
 
 
-def foreground_psnr(videos, reconstructions, ink=0.02):
+def foreground_psnr(videos, reconstructions, ink=INK):
     """PSNR in dB over the pixels that are not white in the true clip, (b,)."""
     where = ((1 - videos).amax(1, keepdim=True) > ink).expand_as(videos)
     squared = ((reconstructions - videos) ** 2 * where).flatten(1).sum(1) / where.flatten(1).sum(1)
@@ -37,7 +39,7 @@ def follow_dot(videos, threshold=0.1):
     The position is the centroid of what is darker than `threshold` below white; without any it is NaN.
     """
     ink = (1 - videos).mean(1)  # (b, t, h, w)
-    ink = ink * (ink > threshold * ink.amax((-1, -2), keepdim=True)) * (ink > 0.02)
+    ink = ink * (ink > threshold * ink.amax((-1, -2), keepdim=True)) * (ink > INK)
     total = ink.sum((-1, -2))
     x, y = torch.arange(ink.shape[-1]).to(ink), torch.arange(ink.shape[-2]).to(ink)
     centre = torch.stack([(ink.sum(-2) * x).sum(-1), (ink.sum(-1) * y).sum(-1)], -1) / total[..., None]
@@ -57,7 +59,7 @@ def _ink_shares(videos, threshold):
     """How the ink of what is darker than `threshold` of the darkest is divided among the three colours: (b, 3, t)."""
     ink = 1 - videos
     mean = ink.mean(1, keepdim=True)
-    dot = (mean > threshold * mean.amax((-1, -2), keepdim=True)) & (mean > 0.02)
+    dot = (mean > threshold * mean.amax((-1, -2), keepdim=True)) & (mean > INK)
     total = (ink * dot).sum((-1, -2))
     return total / total.sum(1, keepdim=True)
 

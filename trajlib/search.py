@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 from vector_quantize_pytorch import FSQ
 
-from trajlib.tokenizer import INK
+from trajlib.metrics import INK
 
 MOMENTUM = 0.5
 

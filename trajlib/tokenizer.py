@@ -14,11 +14,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from vector_quantize_pytorch import FSQ
 
-from trajlib.metrics import follow_dot
+from trajlib.metrics import INK, follow_dot
 from trajlib.render import FRAMES, SIZE
 
 FOLD = "b c (t p) (h q) (w r) -> b (c p q r) t h w"
-INK = 0.02  # of 1: what is darker than white by less counts as paper
 UNFOLD = "b (c p q r) t h w -> b c (t p) (h q) (w r)"
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)  # dtypes of an index; bool is none
 LAYERS = (
