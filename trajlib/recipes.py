@@ -416,7 +416,7 @@ def _pixel_loss(model, videos, labels):
 
 
 def _fit(name, cfg, artifacts, model, loss_fn, batch_fn, recipe, data, watch=None, began=None):
-    """`fit` with a checkpoint beside the artifacts; the model, and the card's facts (minutes since `began`)."""
+    """`fit` with a checkpoint beside the artifacts; the model, and its card's facts (minutes since `began`)."""
     began = began or time.time()
     checkpoint = _checkpoint(name, artifacts)
     print(f"{name}: no trained one in {str(artifacts)!r}; training {recipe['steps']} steps")
@@ -425,5 +425,5 @@ def _fit(name, cfg, artifacts, model, loss_fn, batch_fn, recipe, data, watch=Non
     )
     last = {key: round(sum(v[-50:]) / len(v[-50:]), 4) for key, v in history.items()}
     minutes = round((time.time() - began) / 60, 1)
-    card = {"recipe": recipe, "seed": cfg.seed, "profile": cfg.name, "data": data, "minutes": minutes, "figures": last}
-    return model, card
+    card = {"recipe": recipe, "seed": cfg.seed, "profile": cfg.name, "data": data, "figures": last}
+    return model, card | {"minutes": minutes, "threads": torch.get_num_threads()}
