@@ -361,6 +361,12 @@ def test_guidance_that_is_no_number_gets_one_sentence(model, guidance):
         generate(model, [0], guidance=guidance)
 
 
+@pytest.mark.parametrize("strengths", [{"guidance": None}, {"guidance": "4"}, {"temperature": "warm"}])
+def test_strengths_that_are_no_numbers_get_one_sentence(model, strengths):
+    with pytest.raises(ValueError, match=r"^guidance is .*, temperature .*; numbers were expected\.$"):
+        generate(model, [0], **strengths)
+
+
 def test_half_a_condition_gets_one_sentence(model):
     start, given = torch.zeros(1, 8, 4, 4).long(), torch.ones(8, 4, 4).bool()
     with pytest.raises(ValueError, match=r"^start came without given; a condition is both: commit_start makes them\.$"):

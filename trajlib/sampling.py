@@ -203,7 +203,11 @@ def check_labels(labels):
 
 def check_strengths(guidance, temperature):
     """ValueError unless words can be drawn with these; NaN would draw the codebook's last word everywhere."""
-    if not math.isfinite(guidance):
+    try:
+        finite, above = math.isfinite(guidance), temperature > 0  # NaN is not above 0, either
+    except TypeError:
+        raise ValueError(f"guidance is {guidance!r}, temperature {temperature!r}; numbers were expected.") from None
+    if not finite:
         raise ValueError(f"guidance is {guidance}; it must be a finite number.")
-    if not temperature > 0:  # NaN is not, either
+    if not above:
         raise ValueError(f"temperature is {temperature}; it must be above 0.")
