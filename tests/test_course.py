@@ -1,5 +1,6 @@
 """The runner, on small notebooks: good ones, and every way in which one can fail."""
 
+import io
 import json
 import os
 import re
@@ -9,10 +10,13 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+import torch
 from course_notebooks import write
+from PIL import Image
 
-from trajlib import __main__, course, pretrained, report, stamps
+from trajlib import __main__, course, plots, pretrained, report, stamps
 from trajlib.course import Options, UsageError
 
 MAKES = """\
@@ -319,6 +323,27 @@ def test_update_writes_clean_stamped_notebooks_and_merges_figures(tmp_path, ship
     before = {p: p.read_bytes() for p in folder.iterdir()}
     run(folder, tmp_path / "out", update=True)
     assert {p: p.read_bytes() for p in folder.iterdir()} == before, "two runs of the same thing differ"
+
+
+def test_pictures_that_move_are_stored_in_256_colours():
+    """Frames, their order, size and pace stay, colours nearly; what stands still is left as it is."""
+    noise = torch.rand(2, 3, 16, 64, 64, generator=torch.Generator().manual_seed(0))
+    videos = (1 - 0.05 * noise).clamp(0, 1)
+    videos[:, :, torch.arange(16), 20, torch.arange(16) * 3] = 0  # a dot that moves
+    moving = plots.moving_png(videos)
+    found = course.in_256_colours(moving)
+    assert len(found) < len(moving) / 2
+    with Image.open(io.BytesIO(moving)) as a, Image.open(io.BytesIO(found)) as b:
+        assert (a.size, a.n_frames, a.info["duration"], a.info["loop"]) == (
+            b.size, b.n_frames, b.info["duration"], b.info["loop"],
+        )  # fmt: skip
+        for k in range(16):
+            a.seek(k)
+            b.seek(k)
+            apart = np.abs(np.asarray(a.convert("RGB"), float) - np.asarray(b.convert("RGB"), float))
+            assert apart.max() <= 16
+    still = plots.figure(height=1)[0]._repr_png_()
+    assert course.in_256_colours(still) == still
 
 
 def test_update_fills_the_readme(tmp_path, shipped):
