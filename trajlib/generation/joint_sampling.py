@@ -1,0 +1,194 @@
+"""New clips and completed clips: the trajectory coarse to fine, then the video in parallel steps.
+
+`generate` and `complete` take either kind of transformer: with a `JointTransformer` the trajectory comes first; with a
+plain `MaskedTransformer` they are those of `sampling`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trajlib.data.checks import check_videos
+from trajlib.generation import sampling
+from trajlib.generation.joint import JointTransformer, nearest_positions
+from trajlib.generation.masks import halton_order
+from trajlib.generation.observed_track import observe_track
+from trajlib.generation.sampling import Labels, check_strengths, class_labels, draw, encode_condition
+from trajlib.generation.tasks import TASK_NUMBERS, TASKS, check_task, region
+from trajlib.generation.trajectory_tokens import inside_picture
+from trajlib.generation.transformer import MaskedTransformer
+from trajlib.tokenizer.video_tokenizer import Tokenizer
+
+# chosen on validation clips
+GUIDANCE = 1.5
+# of the trajectory tokens, coarse to fine: variety first, then precision
+TEMPERATURE = (1.0,) * 6 + (0.3,) * 16
+VIDEO_TEMPERATURE = 0.5
+COMPLETION_TEMPERATURE = (0.5,)
+POSITIONS = 64  # of the grid, the nearest to the dot, that are decoded in steps; the background follows in one
+TRIES = 3  # a trajectory that leaves the picture is drawn again
+MAX_CONTRADICTIONS = 4  # observed pixels, beyond the least, that may contradict a completed trajectory
+
+
+@torch.no_grad()
+def sample_trajectories(
+    transformer: JointTransformer, labels: Labels | None = None, n: int = 1, guidance: float = GUIDANCE,
+    temperature: Sequence[float] = TEMPERATURE, seed: int = 0, task: str = "CG", track: Tensor | None = None,
+    context: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Trajectories (b, frames, 3) in pixels for `labels` (b,), or `n` of no class; a seed gives its trajectories.
+
+    `temperature`: of the tokens, coarse to fine; a shorter or longer sequence is stretched. `track` (b, frames, 5):
+    what is observed, see `observed_track`. `context` (2, b, k, dim): vectors after the prefix, such as those of
+    sentences, and the same of none, from which guidance leads away. ValueError for labels, a task or settings that
+    are unknown.
+    """
+    n = n if track is None else len(track)
+    classes = class_labels(transformer, labels, n if context is None else context.shape[1])
+    check_strengths(guidance, min(temperature))
+    tasks = torch.full_like(classes, TASK_NUMBERS[check_task(task)])
+    rng, coding = torch.Generator().manual_seed(seed), transformer.trajectory
+    temperatures = [temperature[k * len(temperature) // coding.n] for k in range(coding.n)]
+    tokens, left = classes.new_zeros(len(classes), coding.n), torch.arange(len(classes), device=classes.device)
+    transformer.eval()
+    for _ in range(TRIES):
+        found, part = tokens[left], None if track is None else track[left]
+        observed = None if part is None else transformer.observe(part)
+        free = torch.full_like(classes[left], transformer.unconditional)
+        for k in range(coding.n):
+            given = (tasks[left], part, k, observed)
+            words, without = (None, None) if context is None else context[:, left]
+            logits = transformer.trajectory_logits(found, classes[left], *given, words)[:, 0].log_softmax(-1)
+            if guidance != 1 and (labels is not None or context is not None):
+                unconditional = transformer.trajectory_logits(found, free, *given, without)[:, 0].log_softmax(-1)
+                logits = unconditional.lerp(logits, guidance)
+            found[:, k] = draw((logits / temperatures[k]).softmax(-1), rng)
+        tokens[left] = found
+        left = left[~inside_picture(coding.decode(found), transformer.spec.size)]
+        if len(left) == 0:
+            break
+    return coding.decode(tokens)
+
+
+@torch.no_grad()
+def decode_video(
+    transformer: JointTransformer, trajectories: Tensor, condition: Tensor | None = None,
+    observed: Tensor | None = None, seed: int = 0, steps: int = 12, resampling_steps: int = 16,
+    temperature: float = VIDEO_TEMPERATURE, context: Tensor | None = None, **kwargs: Any,
+) -> Tensor:  # fmt: skip
+    """Video tokens (b, *grid) along trajectories (b, frames, 3) in pixels.
+
+    First the positions nearest to the dot, in Halton order (see `parallel_decode`, which `kwargs` go to); then, in one
+    step, the background. `condition` (b, *grid) gives tokens that are kept where `observed` (b, *grid) or (*grid) bool.
+    `context` (b, k, dim): vectors after the prefix.
+    """
+    transformer.trajectory.encode(trajectories)  # a ValueError says what is wrong with them
+    b, n = len(trajectories), math.prod(transformer.grid)
+    rng, count = torch.Generator().manual_seed(seed), min(POSITIONS * transformer.num_codebooks, n)
+    tokens, maskable = sampling.initial_tokens(transformer, b, condition, observed, refine=False)
+    offsets = transformer.offsets(trajectories)
+    kept = nearest_positions(offsets, count, transformer.spec.frames // transformer.grid[0], rng)
+    rank = halton_order(transformer.grid, seed).argsort().to(kept.device)
+    kept = kept.gather(1, rank[kept].argsort(1))  # (b, count), in Halton order
+    rows = torch.arange(b, device=kept.device)[:, None]
+    near, table = offsets[rows, kept], transformer.token_embedding()
+
+    def logits_fn(tokens: Tensor, positions: Tensor) -> Tensor:
+        return transformer.video_logits(tokens, near, kept=kept, select=positions, context=context, table=table)
+
+    *_, part = sampling.parallel_decode(
+        logits_fn, tokens[rows, kept], maskable[rows, kept], (count,), steps=steps, order="sequence",
+        resampling_steps=resampling_steps, temperature=temperature, seed=seed, **kwargs,
+    )  # fmt: skip
+    tokens = tokens.scatter(1, kept, part)
+    masked = tokens == transformer.mask_token
+    if masked.any():
+        logits = transformer.video_logits(tokens, offsets, select=masked, context=context, table=table).float()
+        tokens[masked] = draw(logits.softmax(-1), rng)
+    return tokens.unflatten(1, transformer.grid)
+
+
+def generate(
+    transformer: MaskedTransformer, labels: Labels | None = None, seed: int = 0, n: int = 1, **kwargs: Any
+) -> Tensor:
+    """New clips as tokens (b, *grid) for `labels` (b,), class indices, or `n` without a class; a seed gives its tokens.
+
+    With a `JointTransformer`: `guidance` goes to `sample_trajectories`, all else to `decode_video`.
+    With a plain one, see `sampling.generate`. `tokenizer.decode` turns the tokens into videos. ValueError for labels or
+    settings that are unknown.
+    """
+    if not isinstance(transformer, JointTransformer):
+        return sampling.generate(transformer, labels, seed=seed, n=n, **kwargs)
+    trajectories = sample_trajectories(transformer, labels, n, kwargs.pop("guidance", GUIDANCE), seed=seed)
+    return decode_video(transformer, trajectories, seed=seed, **kwargs)
+
+
+# ---- completing what is observed ----
+
+
+def complete_trajectories(
+    transformer: JointTransformer, videos: Tensor, task: str, labels: Labels | None = None, frames: int = 1,
+    draws: int = 16, seed: int = 0, temperature: Sequence[float] = COMPLETION_TEMPERATURE, **kwargs: Any,
+) -> Tensor:  # fmt: skip
+    """Draws (draws, b, frames, 3) of whole trajectories, given the pixels of `videos` that a task observes.
+
+    `labels` (b,) are used by the tasks with a class. `kwargs` go to `sample_trajectories`.
+    """
+    check_videos(videos, transformer.spec)
+    track = observe_track(videos, region(task, transformer.spec, frames).to(videos.device)).repeat(draws, 1, 1)
+    classes = class_labels(transformer, labels if TASKS[task].labelled else None, len(videos)).repeat(draws)
+    given = classes if TASKS[task].labelled and labels is not None else None
+    found = sample_trajectories(
+        transformer, given, seed=seed, task=task, track=track, temperature=temperature, **kwargs
+    )
+    return found.unflatten(0, (draws, -1))
+
+
+def contradictions(trajectories: Tensor, videos: Tensor, region: Tensor) -> Tensor:
+    """In how many observed pixels trajectories (b, frames, 3) and videos disagree on whether the dot is there, (b,).
+
+    A frame whose observed pixels show no dot counts, too: the dot must then be in the masked part.
+    """
+    shown = torch.where(region, videos, 1.0)
+    dark = 1 - shown.amin(1)
+    foreground = dark > 0.5 * dark.amax((1, 2, 3))[:, None, None, None]
+    x, y, radius = trajectories[..., None, None].unbind(2)
+    along = torch.arange(videos.shape[-1], device=videos.device)
+    dot = (along - x) ** 2 + (along[:, None] - y) ** 2 < radius**2
+    return ((dot != foreground) & region).sum((1, 2, 3))
+
+
+def medoid(draws: Tensor, contradicted: Tensor) -> Tensor:
+    """Of draws (k, b, frames, 3) the one that has the least mean distance to the others, (b, frames, 3).
+
+    Only draws contradicted (k, b) in at most MAX_CONTRADICTIONS pixels more than the least count. A medoid is a path
+    that the model drew; the mean of several possible paths need not be one.
+    """
+    allowed = contradicted <= contradicted.amin(0) + MAX_CONTRADICTIONS
+    distance = (draws[:, None] - draws)[..., :2].norm(dim=-1).mean(-1)  # (k, k, b) px
+    best = (distance * allowed).sum(1).masked_fill(~allowed, torch.inf).argmin(0)
+    return draws[best, torch.arange(draws.shape[1], device=draws.device)]
+
+
+def complete(
+    transformer: MaskedTransformer, tokenizer: Tokenizer, videos: Tensor, task: str, labels: Labels | None = None,
+    frames: int = 1, draws: int = 16, seed: int = 0, **kwargs: Any,
+) -> Tensor:  # fmt: skip
+    """Whole clips as tokens (b, *grid) from the pixels of `videos` (b, 3, t, s, s) that a task observes.
+
+    With a `JointTransformer`, the medoid of `draws` completed trajectories, then the video along it; tokens whose own
+    pixels are all observed are kept, and `kwargs` go to `decode_video`. With a plain one, see `sampling.complete`.
+    """
+    if not isinstance(transformer, JointTransformer):
+        return sampling.complete(transformer, tokenizer, videos, task, labels, frames, seed=seed, **kwargs)
+    seen = region(task, transformer.spec, frames).to(videos.device)
+    found = complete_trajectories(transformer, videos, task, labels, frames, draws, seed)
+    against = torch.stack([contradictions(part, videos, seen) for part in found])
+    condition = encode_condition(tokenizer, videos, task, frames)["condition"]
+    whole = F.adaptive_max_pool3d((~seen)[None].float(), transformer.grid[:3])[0] == 0
+    whole = whole.view(*whole.shape, *[1] * (len(transformer.grid) - 3)).expand(transformer.grid)
+    return decode_video(transformer, medoid(found, against), condition, whole, seed, **kwargs)
