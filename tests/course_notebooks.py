@@ -8,7 +8,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 PARAMETERS = 'PROFILE = "full"\nARTIFACTS = "shipped"'
 
 
-def write(folder: Path, name: str, *cells: str, parameters: str | None = PARAMETERS) -> Path:
+def write_notebook(folder: Path, name: str, *cells: str, parameters: str | None = PARAMETERS) -> Path:
     """Write `folder`/`name`.ipynb: a title, a parameters cell unless None, then code `cells`; ids are positions."""
     parts = [new_markdown_cell(f"# The title of {name}")]
     if parameters is not None:

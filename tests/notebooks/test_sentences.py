@@ -1,0 +1,169 @@
+"""Sentences that name a number or a name agree with the output, the model card or the table that they speak of."""
+
+import json
+import re
+
+import nbformat
+import pandas as pd
+import pytest
+
+from trajlib.course import options, report, scaling, study
+from trajlib.zoo import checkpoints
+
+FRACTIONS = {"two fifths": 40, "a third": 33.3, "half": 50, "a quarter": 25}
+
+
+def read(number: str) -> nbformat.NotebookNode:
+    return nbformat.read(next(options.NOTEBOOKS.glob(f"{number}_*.ipynb")), 4)
+
+
+def said(number: str, pattern: str) -> list:
+    """What `pattern` captures in the sentences of a notebook, at every place; there must be one."""
+    text = "\n".join(cell.source for cell in read(number).cells if cell.cell_type == "markdown")
+    found = re.findall(pattern, " ".join(text.split()))
+    assert found != [], f"{number} does not say {pattern!r}"
+    return found
+
+
+def printed(number: str, pattern: str) -> list:
+    """What `pattern` captures in the printed outputs and tables of a notebook; there must be one."""
+    outputs = [output for cell in read(number).cells for output in cell.get("outputs", [])]
+    text = "\n".join(output.get("text") or output.get("data", {}).get("text/markdown", "") for output in outputs)
+    found = re.findall(pattern, text)
+    assert found != [], f"{number} does not print {pattern!r}"
+    return found
+
+
+def card(name: str) -> dict:
+    return json.loads((checkpoints.SHIPPED / f"{name}.json").read_bytes())
+
+
+@pytest.mark.parametrize("path", sorted(options.NOTEBOOKS.glob(options.PATTERN)), ids=lambda path: path.stem)
+def test_seconds_are_those_of_the_last_run(path):
+    if "seconds" not in (metadata := nbformat.read(path, 4).metadata):
+        pytest.skip("its outputs were stored before times were: python -m trajlib run --update")
+    assert said(path.name[:2], r"\*\*Takes\*\* (\d+) seconds") == [str(metadata["seconds"])]
+
+
+def test_seconds_are_filled_in_and_nothing_else():
+    assert report.fill_seconds("**Takes** 40 seconds, 25 minutes.", 31) == "**Takes** 31 seconds, 25 minutes."
+
+
+def test_minutes_of_training_are_those_of_the_cards():
+    (minutes,) = said("02", r"(\d+) minutes more if the tokenizer has to be trained")
+    assert int(minutes) == round(card("tokenizer")["minutes"])
+    assert said("06", "Training took half an hour each")
+    for name in ("transformer", "plain_transformer", "autoregressive"):
+        assert 20 <= card(name)["minutes"] <= 40
+
+
+def test_04_what_a_codebook_of_262_144_entries_brings():
+    rows = study.read("quantizers").set_index("quantizer")
+    fsq, lfq = rows.loc["FSQ 4,375"], rows.loc["LFQ 2^18"]
+    said("04", "FSQ has the higher PSNR; the 18 bits locate the dot a little more exactly")
+    assert fsq["psnr"] > lfq["psnr"]
+    assert fsq["error_median"] > lfq["error_median"]
+    said("04", "costs the transformer almost twice as many bits")
+    assert 1.7 < lfq["video_bits"] / fsq["video_bits"] < 2
+    said("04", "The intervals of `consistent` overlap, and those of `accuracy`, too")
+    for name in ("consistent", "accuracy"):
+        assert max(fsq[f"{name}_low"], lfq[f"{name}_low"]) < min(fsq[f"{name}_high"], lfq[f"{name}_high"])
+    said("04", "draws all background to a few codes, LFQ's entropy spreads it over thousands")
+    assert fsq["perplexity"] < 50 < 1000 < lfq["perplexity"]
+    said("04", "the largest mean change is less than twice the smallest")
+    (ratio,) = printed("04", r"largest mean change over the smallest: ([\d.]+)")
+    assert float(ratio) < 2
+
+
+def test_04_what_a_token_tells():
+    ((place, colour),) = said(
+        "04", r"One token gives about ([\w ]+) of the position in its cell and ([\w ]+) of the colour"
+    )
+    shares = dict(printed("04", r"(position in the cell|colour) .*?, +(\d+)% of"))
+    assert abs(FRACTIONS[place] - int(shares["position in the cell"])) < 5
+    assert abs(FRACTIONS[colour] - int(shares["colour"])) < 5
+
+
+def test_04_counts_its_studios():
+    (number,) = said("04", "There (?:is|are) (one|two|three|four) studios? with controls")
+    code = "\n".join(cell.source for cell in read("04").cells if cell.cell_type == "code")
+    studios = re.findall(r"^(?:\w+ = )?(?:\w+Studio|TokenExplorer)\(", code, re.MULTILINE)
+    assert {"one": 1, "two": 2, "three": 3, "four": 4}[number] == len(studios)
+
+
+def test_05_what_refining_gains():
+    gains = {
+        task: float(after) - float(before)
+        for task, before, after in printed("05", r"(\w+) +observed tokens right: +([\d.]+)% .*?, +([\d.]+)% as")
+    }
+    ((many, low, high),) = said("05", r"In (\w+) tasks the prediction is right more often .*?, by (\d) to (\d) points")
+    (few,) = said("05", r"Where only one frame is observed \(([\w, ]+)\), refining gains less than a point")
+    few = set(few.split(", "))
+    assert all(gains[task] < 1 for task in few)
+    rest = [round(gain) for task, gain in gains.items() if task not in few]
+    assert many == {6: "six", 7: "seven", 8: "eight"}[len(rest)]
+    assert (min(rest), max(rest)) == (int(low), int(high))
+
+
+def test_08_names_the_corruptions_that_its_table_shows():
+    (under,) = printed("08", r"corruptions the transformer keeps more than the 3D CNN under: (.*)")
+    names = set(under.split(", "))
+    for sentence in said("08", r"keeps more of its lead[^.]*? under ([\w ,]+)\."):
+        assert set(re.split(r", | and ", sentence)) == names
+    ((cnn, before, transformer, bare),) = said(
+        "08", r"on clean clips: (\d+) instead of (\d+) %, and (\d+) instead of (\d+) %"
+    )
+    clean = dict(printed("08", r"\| ([^|]+?) \| (\d+) \| \**-?\d+\** \|"))
+    assert (clean["3D CNN, trained on corruptions"], clean["3D CNN on pixels"]) == (cnn, before)
+    assert (clean["transformer, trained on corruptions"], clean["transformer on tokens"]) == (transformer, bare)
+
+
+def test_08_counts_methods_and_corruptions():
+    (methods,) = said("08", r"for (\d+) methods with several seeds")
+    assert int(methods) == pd.read_csv(options.NOTEBOOKS / "studies" / "label_efficiency.csv")["method"].nunique()
+
+
+def test_11_what_longer_training_gains():
+    table = study.read("own_videos").set_index("minutes")
+    said("11", "From one minute on the tokens are above H.264 at the same bits, and the 95 % interval")
+    longer = table[table.index >= 1]
+    assert (longer["h264_gain_low"] > 0).all()
+    said("11", "Some windows cost H.264 more than that even at its worst quality")
+    assert longer["h264_bits"].between(1.001 * longer["bits"], 1.1 * longer["bits"]).all()
+    said("11", "After one minute the tokens are still below a still picture that pays for its bits")
+    assert table.loc[1, "still_gain_high"] < 0
+    said("11", "After one minute, training windows are only a few tenths of a decibel better than held-out ones")
+    assert 0.1 < table.loc[1, "train_psnr"] - table.loc[1, "psnr"] < 0.7
+
+
+def test_11_the_short_training_next_to_still_pictures_and_a_codec():
+    said("11", "After so short a training a still picture, which knows a true frame, is nearer to the truth everywhere")
+    for _, ours, still in printed("11", r"(\w+) +reconstruction +([\d.]+) dB, mean frame of the clip +([\d.]+)"):
+        assert float(ours) < float(still)
+    text = "the short training above is behind H.264, and the longest training of the study is ahead at the same bits"
+    said("11", text)
+    lowest = min(float(dB) for dB in printed("11", r"H\.264 +[\d,]+ bits a window, +([\d.]+) dB"))
+    ((bits, ours),) = printed("11", r"tokens +([\d,]+) bits a window, +([\d.]+) dB")
+    assert float(ours) < lowest
+    assert study.read("own_videos").sort_values("minutes")["h264_gain"].iloc[-1] > 0
+    assert said("11", r"256 \\log_2 1000 = (\d+)\$ bits") == [bits.replace(",", "")]
+    for _, ours, repeated in printed("11", r"(\w+) +predicted +([\d.]+) dB, last observed frame repeated +([\d.]+)"):
+        assert float(ours) < float(repeated)
+
+
+def test_11_what_is_assumed_of_a_gpu():
+    assert said("11", r"(\d+) % of the peak in the data sheet of an (\w+)") == [
+        (f"{scaling.SHARE:.0%}"[:-1], next(iter(scaling.GPUS)).split()[0])
+    ]
+
+
+def test_08_quotes_the_generative_classifier():
+    """The share of new clips whose own class costs the AR baseline the fewest bits, and the labels of both."""
+    ((share, clips, labels),) = said(
+        "08", r"right for (\d+) % of new clips, after ([\d,]+) clips .*?transformer: ([\d,]+)\)"
+    )
+    table = pd.read_csv(options.NOTEBOOKS / "studies" / "likelihoods.csv")
+    row = table.query("model == 'autoregressive' and clips == 'new' and metric == 'classifier'")
+    assert int(share) == round(100 * row["value"].item())
+    assert f"{clips} clips" in card("autoregressive")["data"]
+    assert f"{labels} labelled clips" in card("token_classifier")["data"]
