@@ -18,11 +18,12 @@ from trajlib.data.measure import FOREGROUND_THRESHOLD
 
 
 def psnr(videos: Tensor, recon: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each clip in dB, (b,): over all pixels and frames, peak 1."""
+    """Peak signal-to-noise ratio of each clip in dB, (b,): over all pixels and frames, or some (b, m); peak 1."""
     check_pixels(videos, recon, dims=range(2, 6))  # or some pixels of each clip
     from torchmetrics.functional.image import peak_signal_noise_ratio  # a second, which not every notebook has to wait
 
-    return peak_signal_noise_ratio(recon, videos, data_range=1.0, reduction="none", dim=(1, 2, 3, 4))
+    dims = tuple(range(1, videos.ndim))
+    return peak_signal_noise_ratio(recon, videos, data_range=1.0, reduction="none", dim=dims)
 
 
 def foreground_psnr(videos: Tensor, recon: Tensor) -> Tensor:

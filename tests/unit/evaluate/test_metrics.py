@@ -39,6 +39,11 @@ def test_psnr_is_of_each_clip_on_its_own():
     assert metrics.psnr(videos, recon).tolist() == pytest.approx([20, 40], abs=1e-3)
 
 
+def test_psnr_of_some_pixels_is_that_of_a_clip_of_these_pixels():
+    true, recon = torch.rand(2, 2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(metrics.psnr(true.flatten(1), recon.flatten(1)), metrics.psnr(true, recon))
+
+
 def test_foreground_psnr_counts_the_dot_only(videos):
     white = (1 - videos).amax(1, keepdim=True) <= 0.02  # (b, 1, t, h, w)
     wrong_background = torch.where(white, torch.zeros(()), videos)
