@@ -5,6 +5,7 @@ To add a notebook: a fixture that yields `run("NN_name.ipynb")`, and tests that 
 
 import contextlib
 import os
+import shutil
 
 import labdrive
 import pytest
@@ -42,8 +43,10 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory):
-    """The folder that JupyterLab shows: the course's notebooks without outputs, and small ones of our own."""
+    """The folder that JupyterLab shows: the course's notebooks without outputs, their studies, and small ones."""
     root = tmp_path_factory.mktemp("lab")
+    without = shutil.ignore_patterns("__pycache__", "*-files")
+    shutil.copytree(options.NOTEBOOKS / "studies", root / "studies", ignore=without)
     for notebook in options.NOTEBOOKS.glob(options.PATTERN):
         labdrive.bare_copy(notebook, root)
     write_notebook(root, "small", DRAWN)

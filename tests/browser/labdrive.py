@@ -41,7 +41,8 @@ STEADY = """() => {
     if (w.__cells !== n) { w.__cells = n; w.__since = performance.now(); }
     return n && performance.now() - w.__since > 1500 ? n : 0 }"""
 IDLE = "() => /\\| Idle/.test(document.querySelector('#jp-main-statusbar')?.innerText || '')"
-EXECUTED = """n => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
+EXECUTED = """([n, failed]) => document.querySelector(failed) ||
+    [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
     .filter(e => /^\\[\\d+\\]:$/.test(e.textContent.trim())).length >= n"""
 PIXELS = """picture => {
     const width = picture.naturalWidth ?? picture.width, height = picture.naturalHeight ?? picture.height;
@@ -253,13 +254,14 @@ class Notebook(Widgets):
             self.errors.append(data[start : start + 300].decode(errors="replace"))
 
     def run_all(self, seconds: float = RUN_SECONDS) -> None:
-        """Run every cell by the menu, and wait until each has its number."""
+        """Run every cell by the menu, and wait until each has its number. AssertionError if a cell fails."""
         self.page.click(".jp-Notebook .jp-CodeCell >> nth=0")
         self.page.keyboard.press("Escape")
         self.page.click('.lm-MenuBar-item:has-text("Run")')
         self.page.click('.lm-Menu-item[data-command="runmenu:run-all"]')
-        self.page.wait_for_function(EXECUTED, arg=self.cells, timeout=seconds * 1000)
+        self.page.wait_for_function(EXECUTED, arg=[self.cells, FAILED], timeout=seconds * 1000)
         self.page.wait_for_function(IDLE, timeout=seconds * 1000)
+        assert self.page.locator(FAILED).all_inner_texts() == []
 
     def save(self) -> None:
         """Save by the menu's command, and wait until the mark of unsaved changes has gone."""

@@ -19,4 +19,4 @@ def test_driver_sees_a_picture_change_a_picture_stay_and_a_silent_error(run):
 
 def test_driver_sees_a_request_to_another_machine(run):
     with run("asks.ipynb") as notebook:
-        assert notebook.first_complaints() == ["https://example.org/x.png"]
+        assert set(notebook.first_complaints()) == {"https://example.org/x.png"}  # a page may ask twice

@@ -30,6 +30,16 @@ def outputs(*frames: np.ndarray) -> list:
     return [nbformat.v4.new_output("display_data", data=d) for d in data]
 
 
+def cell(*frames: np.ndarray, tags=()) -> nbformat.NotebookNode:
+    return nbformat.v4.new_code_cell(outputs=outputs(*frames), metadata={"tags": list(tags)})
+
+
+def test_samples_are_compared_by_their_number():
+    stored = cell(FRAMES[:1], tags=[pictures.SAMPLED])
+    assert pictures.compare_cell(stored, outputs(255 - FRAMES[:1])) == []
+    assert pictures.compare_cell(stored, outputs()) == ["0 pictures came, 1 are stored"]
+
+
 def test_animations_are_stored_with_256_colours():
     """Frames, their order, size and pace stay, colours nearly; a still picture is left as it is."""
     moving = png(FRAMES)
@@ -80,9 +90,9 @@ def test_a_few_pixels_of_another_size_are_no_difference_and_more_are():
 
 def test_cells_are_compared_picture_by_picture():
     white = np.full_like(FRAMES[:1], 255)
-    assert pictures.compare_outputs(outputs(white), outputs(white)) == []
-    assert pictures.compare_outputs(outputs(white), outputs()) == ["0 pictures came, 1 are stored"]
-    assert pictures.compare_outputs(outputs(white, white), outputs(white, white - 40)) == [
+    assert pictures.compare_cell(cell(white), outputs(white)) == []
+    assert pictures.compare_cell(cell(white), outputs()) == ["0 pictures came, 1 are stored"]
+    assert pictures.compare_cell(cell(white, white), outputs(white, white - 40)) == [
         "picture 2: differs by 40.0 of 255 shades on average, at most 2 was expected"
     ]
 

@@ -57,7 +57,7 @@ def test_every_notebook_has_a_page_and_the_front_page_lists_it(pages):
         title = re.search(r"<title>(.*?) - trajlib", pages[name])[1]
         assert title == site.title_and_needs(options.NOTEBOOKS / f"{name}.ipynb")[0]
     assert "overview.png" in pages["index"]
-    assert pages["index"].count("41 s") == len(NAMES)
+    assert pages["index"].count("41\u00a0s") == len(NAMES)  # no break between number and unit
 
 
 def test_every_link_leads_to_a_file_and_none_of_a_page_to_a_notebook(exported, tags):
