@@ -9,9 +9,9 @@ and those of papers. A row has
     rule      how they decide: see `parse_rule`
     note      the right figure and its source, or how the claim was measured
 
-So a verdict follows from the results file, from a check of the library, or from a cited source. A figure must be of what
-the claim speaks of: one of our clips says nothing about somebody else's. Which of two trained models is better is not
-decided by one training run of each.
+So a verdict follows from the results file, from a check of the library, or from a cited source. A figure must be of
+what the claim speaks of: our clips say nothing about somebody else's. One training run of each of two models does not
+decide which is better.
 """
 
 import csv
