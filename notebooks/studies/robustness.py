@@ -300,3 +300,33 @@ def lost(frame: pd.DataFrame, corruption: str, method: str, step: int) -> tuple[
     clean, row = rows.iloc[0], rows.iloc[step]
     gone, come = int(clean["correct"] - row["kept"]), int(row["correct"] - row["kept"])
     return (gone - come) / int(row["examples"]), binomtest(gone, max(1, gone + come)).pvalue
+
+
+def kept_share(
+    frame: pd.DataFrame, corruption: str, method: str, step: int, rounds: int = 10_000, seed: int = 0
+) -> tuple[float, np.ndarray]:
+    """Share of its lead over chance that a method keeps at the strength number `step`; and the same share of `rounds`
+    resamples of the test clips, (rounds,), from the numbers of clips that stay correct, are lost, or become correct.
+    """
+    rows = curve(frame, corruption, method)
+    clean, row = rows.iloc[0], rows.iloc[step]
+    n, both = int(row["examples"]), int(row["kept"])
+    gone, come = int(clean["correct"]) - both, int(row["correct"]) - both
+    counts = np.array([both, gone, come, n - both - gone - come])
+    drawn = np.vstack([counts, np.random.default_rng(seed).multinomial(n, counts / n, rounds)])
+    lead = (drawn[:, 0] + drawn[:, [2, 1]].T) / n - 1 / len(FAMILIES)  # (2, 1 + rounds): corrupted, clean
+    share = lead[0] / lead[1]
+    return float(share[0]), share[1:]
+
+
+def kept_more(frame: pd.DataFrame, corruption: str, one: str, other: str, step: int, comparisons=1):
+    """By how much the share that `one` keeps exceeds that of `other`, and its 95 % interval, widened for so many
+    comparisons at once (Bonferroni). The two are resampled independently, though their clips are the same: where both
+    find the same clips difficult, the interval is too wide.
+    """
+    (first, drawn), (second, others) = (
+        kept_share(frame, corruption, name, step, seed=k) for k, name in enumerate((one, other))
+    )
+    tail = 0.025 / comparisons
+    low, high = np.quantile(drawn - others, [tail, 1 - tail])
+    return first - second, (float(low), float(high))

@@ -9,7 +9,9 @@ and those of papers. A row has
     rule      how they decide: see `parse_rule`
     note      the right figure and its source, or how the claim was measured
 
-So a verdict follows from the results file, from a check of the library, or from a cited paper.
+So a verdict follows from the results file, from a check of the library, or from a cited source. A figure must be of
+what the claim speaks of: our clips say nothing about somebody else's. One training run of each of two models does not
+decide which is better.
 """
 
 import csv
@@ -80,7 +82,7 @@ def verdict(claim: Claim, evidence: Evidence) -> str:
 
 
 def cited() -> str:
-    """By the paper that the note cites."""
+    """By the source that the note cites."""
     return "confirmed"
 
 

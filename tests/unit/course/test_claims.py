@@ -137,6 +137,25 @@ def test_a_rule_reads_all_figures_of_its_claim(claim):
         assert max(map(len, found)) > 1, f"{claim.figures[i]} changes nothing"
 
 
+def test_a_verdict_from_few_clips_says_how_many():
+    """A claim that is decided by figures of fewer than 500 clips has their number in its note."""
+    shipped = results.results(checkpoints.SHIPPED)
+    for claim in CLAIMS:
+        entries = [shipped[name] for name in claim.figures if name in shipped]
+        if len(entries) < len(claim.figures) or verdict(claim, shipped) == "undecided":
+            continue
+        few = {entry["n"] for entry in entries if entry["interval"] and report.FEWEST <= entry["n"] < 500}
+        assert [n for n in few if not re.search(rf"\b{n}\b.* clips", claim.note)] == [], claim.said
+
+
+def test_what_a_blank_frame_scores_is_compared_with_its_interval():
+    """It lies so near to 25 dB that its error matters."""
+    claim = next(claim for claim in CLAIMS if claim.said == "30 dB is near-perfect")
+    shipped = results.results(checkpoints.SHIPPED)
+    assert all(shipped[name]["interval"] for name in claim.figures)
+    assert verdict(claim, shipped) == "corrected"
+
+
 def test_figures_of_the_claims_are_shipped_or_checked_in_the_report():
     shipped = results.results(checkpoints.SHIPPED)
     assert sorted(name for name in NAMES if not name.startswith("check/") and name not in shipped) == []

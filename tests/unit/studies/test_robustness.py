@@ -90,3 +90,26 @@ def test_losses_are_tested_clip_by_clip():
 def test_a_curve_runs_from_the_clean_clips_to_the_strongest():
     found = robustness.curve(study.read("robustness"), "darkness", METHODS[0])
     assert found["strength"].tolist() == [0, *KINDS["darkness"].strengths]
+
+
+CLEAN = {"corruption": "none", "strength": 0.0, "method": "a", "correct": 300, "kept": 300, "examples": 400}
+BLURRED = CLEAN | {"corruption": "blur", "strength": 1.0, "correct": 200, "kept": 180}
+
+
+def test_the_share_of_its_lead_that_a_method_keeps():
+    share, drawn = robustness.kept_share(pd.DataFrame([CLEAN, BLURRED]), "blur", "a", 1)
+    assert share == pytest.approx((0.5 - 0.25) / (0.75 - 0.25))
+    assert drawn.mean() == pytest.approx(share, abs=0.01)
+    # by the delta method: 180 clips stay correct, 120 are lost, 20 become correct, 80 are wrong both times
+    error = np.sqrt(np.var(np.repeat([1 - share, -share, 1, 0], [180, 120, 20, 80])) / 400) / 0.5
+    assert drawn.std() == pytest.approx(error, rel=0.05)
+
+
+@pytest.mark.parametrize(("correct", "kept", "sign"), [(200, 180, 0), (208, 186, 0), (290, 285, 1), (120, 110, -1)])
+def test_one_method_keeps_more_than_another_if_the_interval_says_so(correct, kept, sign):
+    other = [row | {"method": "b"} for row in (CLEAN, BLURRED)]
+    frame = pd.DataFrame([CLEAN, BLURRED | {"correct": correct, "kept": kept}, *other])
+    (gap, one), (same, wide) = (robustness.kept_more(frame, "blur", "a", "b", 1, k) for k in (1, 9))
+    assert gap == same == pytest.approx((correct - 200) / 200)
+    assert wide[0] < one[0] < gap < one[1] < wide[1]
+    assert (wide[0] > 0) - (wide[1] < 0) == sign
