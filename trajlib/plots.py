@@ -162,14 +162,14 @@ def draw_states(ax, states):
     ax.spines[:].set_visible(False)
 
 
-def decoding_steps(videos, states, width=WIDTH):
-    """How a clip is decoded: videos {title: (3, t, h, w)} as rows, a frame for each frame of tokens.
+def decoding_steps(videos, states, width=WIDTH, heading=""):
+    """How a clip is decoded: videos {title: (3, t, h, w)} as rows, a frame for each frame of tokens, a heading above.
 
     Above a row, the states of its tokens, if `states` {title: names of TOKEN_STATES (t', h', w')} has them.
     """
     pictures = np.concatenate([as_pictures(video) for video in videos.values()]).transpose(0, 4, 1, 2, 3)
     every = max(1, pictures.shape[2] // len(next(iter(states.values()))))
-    return film_strip(pictures, list(videos), every, width, [states.get(title) for title in videos])
+    return film_strip(pictures, list(videos), every, width, [states.get(title) for title in videos], heading)
 
 
 def moving_png(videos, scale=3, fps=6):

@@ -200,7 +200,10 @@ def standard_error(row, level=0.95):
 
 def table(compared) -> str:
     """The comparison in Markdown; shares in per cent."""
-    lines = ["| figure | test split | sealed split | test value inside | p, corrected |", "|---|--:|--:|---|--:|"]
+    lines = [
+        "| figure | test split | sealed split | test value in the sealed interval | p, corrected by Holm |",
+        "|---|--:|--:|---|--:|",
+    ]
     for row in compared.to_dict("records"):
         share = not any(unit in row["metric"] for unit in ("(px)", "(dB)", "distance"))
         scale, places = (100, 1) if share else (1, 1 if "distance" in row["metric"] else 2)

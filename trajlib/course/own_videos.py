@@ -134,12 +134,15 @@ def steps_in(minutes: float, model: torch.nn.Module, loss_fn: Callable, batch_fn
 
 
 def watch(figure: Callable[[torch.nn.Module], float], log: Callable[[str], None]) -> Callable:
-    """A callback that prints a held-out figure, the higher the better, and stops training when it no longer rises."""
+    """A callback that prints a held-out figure and stops training when it no longer rises.
+
+    Bits, which should fall, come negated and are printed without the sign.
+    """
     history: list[float] = []
 
     def callback(step: int, model: torch.nn.Module) -> None:
         history.append(agreed(figure(model)))
-        log(f"  held out after {step} steps: {history[-1]:.2f}")
+        log(f"  held out after {step} steps: {abs(history[-1]):.2f}")
         if len(history) > PATIENCE and max(history[-PATIENCE:]) < max(history[:-PATIENCE]) + GAIN:
             log(f"  no gain of {GAIN} in {PATIENCE} lines: training stops")
             raise Stop(copy.deepcopy(model).cpu().eval(), step)
@@ -321,7 +324,7 @@ def train_transformer(
             return -commit_loss(model, *(part.to(device) for part in batch_of_unseen(0)))[1]["mask"].item()
 
     steps = planned("transformer", plan, out, lambda: steps or steps_in(plan.minutes, model, loss, batch))
-    log(f"transformer: {steps} steps on the tokens of {len(shown)} windows; held out: minus bits a masked token")
+    log(f"transformer: {steps} steps on the tokens of {len(shown)} windows; held out: bits a masked token")
     model, steps = train_model("transformer", out, model, loss, batch, steps, figure, log, plan.seed, 3e-3)
     facts = {
         "figures": {"bits a masked token": round(-figure(model), 2)},

@@ -45,7 +45,7 @@ def followed_picture(trajectory, video, measured, errors):
     apart = fig.add_axes((0.43, 0.15, 0.36, 0.47))
     apart.plot(errors, ".-", color=found)
     top = max(2.0, 1.1 * np.nan_to_num(errors).max())
-    apart.set(xlabel="frame", xlim=(-0.5, n - 0.5), ylim=(0, top), title="from trajectory to dot, px")
+    apart.set(xlabel="frame", xlim=(-0.5, n - 0.5), ylim=(0, top), title="distance of dot and trajectory, px")
     marks = [
         matplotlib.lines.Line2D([], [], color=asked, marker="o", markerfacecolor="none", linewidth=0.6),
         matplotlib.lines.Line2D([], [], color=found, marker=".", linewidth=0.8),
