@@ -17,8 +17,8 @@ from trajlib.data.slots import SLOTS, VALUES, as_slots, name_slots, true_measure
 from trajlib.data.video_files import to_float
 from trajlib.evaluate import metrics
 from trajlib.evaluate.slots import read_slots
-from trajlib.language import sentences
-from trajlib.language.grammar import HELD_OUT, SentenceError, is_held_out, parse, sentence
+from trajlib.language import grammar, sentences
+from trajlib.language.grammar import HELD_OUT, NUMBERS, SentenceError, is_held_out, parse, sentence
 from trajlib.language.next_words import is_grammatical
 from trajlib.training.optimizers import bf16_autocast
 from trajlib.zoo import checkpoints, recipes
@@ -208,12 +208,27 @@ def most_common(values):
     return np.bincount(values[values >= 0], minlength=1).argmax()
 
 
+@torch.no_grad()
+def write_masked(model, reading, steps=12):
+    """Sentences in parallel: all words are masked, and in each step the most confident predictions stay."""
+    words = torch.full((len(reading), grammar.MAX_WORDS), NUMBERS[grammar.MASK])
+    for step in range(steps):
+        probability = model.word_logits(words, reading).softmax(-1)
+        probability[..., NUMBERS[grammar.MASK]] = 0
+        best, found = probability.max(-1)
+        masked = words == NUMBERS[grammar.MASK]
+        count = -(-grammar.MAX_WORDS * (step + 1) // steps) - int((~masked[0]).sum())
+        rows = best.masked_fill(~masked, -1).topk(count, 1).indices
+        words.scatter_(1, rows, found.gather(1, rows))
+    return [grammar.decode_text(row) for row in words.tolist()]
+
+
 def write_captions(job, context, clips, truth):
     """Sentences, parsed back: of the slots that they name."""
     model, condition = models(context)[2], job["condition"]
     reading = reading_of(context, condition if condition in READINGS else "tokens", clips)
     if condition == "masked, confident first":
-        parts = in_batches(lambda part: sentences.write_masked(model, part), reading)
+        parts = in_batches(lambda part: write_masked(model, part), reading)
     else:
         options = {"constrained": condition != "left to right, free", "seed": 0 if condition == "drawn" else None}
         parts = in_batches(lambda part: sentences.write_sentences(model, part, **options)[0], reading)

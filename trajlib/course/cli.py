@@ -1,7 +1,12 @@
 """The command line: `python -m trajlib run`, `study`, `bench`, `explore`, and those of `video_commands`."""
 
 import argparse
+import contextlib
+import multiprocessing
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from trajlib.course.options import PROFILES
@@ -214,6 +219,25 @@ def _progress(line: str) -> None:
     print("\r\x1b[K" + line, end="", flush=True)
 
 
+@contextlib.contextmanager
+def _ended_cleanly() -> Iterator[None]:
+    """Inside, SIGTERM raises SystemExit, so that kernels and temporary folders are cleaned up; workers end at once."""
+
+    def stop(number: int, _) -> None:
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # only there can a handler be set
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code. With `python -X dev`, an unexpected error shows its traceback."""
     for stream in (sys.stdout, sys.stderr):
@@ -221,7 +245,8 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a console that cannot print "±" is no error
     args = parser().parse_args(argv)
     try:
-        return args.command(args)
+        with _ended_cleanly():
+            return args.command(args)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130

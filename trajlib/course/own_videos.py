@@ -21,7 +21,8 @@ from trajlib.course.video_losses import Losses, training_loss
 from trajlib.data.spec import VideoDataset, VideoSpec
 from trajlib.data.video_files import to_float
 from trajlib.evaluate.metrics import codebook_usage, mean_interval, psnr
-from trajlib.generation.transformer import MaskedTransformer, commit_loss
+from trajlib.generation.sampling import device_of
+from trajlib.generation.transformer import MaskedTransformer, commit_loss, evaluating
 from trajlib.tokenizer.video_tokenizer import Tokenizer
 from trajlib.training.loop import agreed, fit
 from trajlib.zoo import batches
@@ -180,12 +181,9 @@ def begin_with_colour(model: Tokenizer, colour: torch.Tensor) -> None:
 
 def held_out_psnr(model: Tokenizer, data: VideoDataset, n: int = MEASURED) -> float:
     """Mean PSNR in dB of the reconstructions of `n` windows, spread over the data."""
-    device, was = next(model.parameters()).device, model.training
-    model.eval()
-    found = [
-        psnr(v, model.reconstruct(v.to(device)).cpu()) for v in (to_float(data.videos(p)) for p in spread(data, n))
-    ]
-    model.train(was)
+    videos = (to_float(data.videos(part)) for part in spread(data, n))
+    with evaluating(model):
+        found = [psnr(v, model.reconstruct(v.to(device_of(model))).cpu()) for v in videos]
     return torch.cat(found).mean().item()
 
 

@@ -99,6 +99,7 @@ def prepare_folder(options: Options, notebooks: list[Path], stack: contextlib.Ex
             (options.out / path.name).unlink(missing_ok=True)
         for left in (*options.out.glob(f"{HOME}*"), options.out / "figures", options.out / "site"):
             shutil.rmtree(left, ignore_errors=True)
+        stack.callback(shutil.rmtree, options.out / "figures", ignore_errors=True)  # of notebooks that run together
     except TimeoutError:
         raise UsageError(f"Another run is writing to {options.out}: wait for it, or name another --out.") from None
     except OSError as error:
@@ -166,7 +167,6 @@ def _execute_together(
         merged |= read_results(place)
     if merged:
         atomic.write_atomic(results, files.to_json(merged))
-    shutil.rmtree(options.out / "figures", ignore_errors=True)
     return ok
 
 

@@ -5,6 +5,8 @@ import itertools
 import torch
 from einops import rearrange
 
+from trajlib.data.spec import check_number
+
 NUM_AUGMENTATIONS = 96  # 2 x 2 flips, transposed or not, forwards or backwards, 6 orders of the colours
 
 
@@ -14,8 +16,7 @@ def augmented(videos: torch.Tensor, number: int) -> torch.Tensor:
     Flipping or transposing the picture, reversing time and exchanging colours turn a clip of a family into another of
     the same family, and leave every distribution of the dataset as it is. ValueError for a number out of range.
     """
-    if not 0 <= number < NUM_AUGMENTATIONS:
-        raise ValueError(f"augmentation {number} came; they run from 0 to {NUM_AUGMENTATIONS - 1}.")
+    check_number("number", number, 0, NUM_AUGMENTATIONS - 1, whole=True)
     number, order = divmod(number, 6)
     videos = videos[..., list(itertools.permutations(range(3)))[order], :, :, :]
     for axis in (-1, -2, -3):  # width, height, time

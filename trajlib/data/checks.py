@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 
-from trajlib.data.spec import VideoSpec
+from trajlib.data.spec import VideoSpec, check_number, describe
 from trajlib.data.trajectories import FAMILIES
 
+LARGEST_SEED = 2**53  # a seed is also a number of JSON
 INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)  # bool is none
 
 
@@ -37,46 +38,65 @@ def check_videos(videos: Any, spec: VideoSpec = VideoSpec()) -> None:
 
 
 def check_pixels(*videos: Any, dims: Sequence[int] = (5,)) -> None:
-    """ValueError unless these are float tensors of one shape (b, 3, t, h, w), with clips in them, in about [0, 1].
+    """ValueError unless these are float tensors of one shape (b, 3, t, h, w), of any number of clips, in about [0, 1].
 
     `dims`: how many dimensions they may have.
     """
     for one in videos:
         is_tensor = isinstance(one, torch.Tensor)
-        if not is_tensor or not one.is_floating_point() or one.ndim not in dims or not one.numel() or one.is_meta:
-            came = f"{one.dtype} {tuple(one.shape)}" if is_tensor else type(one).__name__
-            raise ValueError(f"videos came as {came}; expected a float tensor (b, 3, frames, height, width) in [0, 1].")
+        is_video = is_tensor and one.is_floating_point() and one.ndim in dims and not one.is_meta
+        if not is_video or not all(one.shape[1:]) or (one.ndim == 5 and one.shape[1] != 3):
+            came = f"videos came as {describe(one)}"
+            raise ValueError(f"{came}; expected a float tensor (b, 3, frames, height, width) in [0, 1].")
         if one.shape != videos[0].shape:
             raise ValueError(f"videos of {tuple(videos[0].shape)} and {tuple(one.shape)} came; expected one shape.")
-        low, high = one.aminmax()
+        low, high = one.aminmax() if one.numel() else (0, 1)
         if not (low >= -0.5 and high <= 1.5):  # NaN is neither
             raise ValueError(f"videos run from {low:.3g} to {high:.3g}; expected [0, 1]: divide 0..255 pixels by 255.")
 
 
-def check_tokens(tokens: Any, shape: Sequence[int], codebook_size: int) -> None:
-    """ValueError, in one sentence, unless these are indices (b, *shape) into a codebook, in a tensor."""
+def check_tokens(tokens: Any, shape: Sequence[int] | None, codebook_size: int, name: str = "tokens") -> None:
+    """ValueError, in one sentence, unless these are indices (b, *shape) into a codebook, in a tensor.
+
+    `shape` None: any. The mask token is no index: models receive it, callers never give it.
+    """
     is_tensor = isinstance(tokens, torch.Tensor)
-    if not is_tensor or tokens.dtype not in INDEX_DTYPES or tuple(tokens.shape[1:]) != tuple(shape):
-        came = f"{tokens.dtype} {tuple(tokens.shape)}" if is_tensor else type(tokens).__name__
-        expected = ", ".join(map(str, ("b", *shape)))
-        raise ValueError(f"tokens came as {came}; expected int64 ({expected}) in a torch tensor.")
-    if tokens.numel() and (tokens.min() < 0 or tokens.max() >= codebook_size):
-        raise ValueError(
-            f"tokens run from {tokens.min()} to {tokens.max()}; this codebook has 0 .. {codebook_size - 1}."
-        )
+    if not is_tensor or tokens.dtype not in INDEX_DTYPES or (shape and tuple(shape) != tuple(tokens.shape[1:])):
+        expected = "" if shape is None else f" ({', '.join(map(str, ('b', *shape)))})"
+        raise ValueError(f"{name} came as {describe(tokens)}; expected int64{expected} in a torch tensor.")
+    low, high = map(int, tokens.aminmax()) if tokens.numel() else (0, 0)  # 8 bits would not hold the codebook's size
+    if low < 0 or high >= codebook_size:
+        raise ValueError(f"{name} run from {low} to {high}; this codebook has 0 .. {codebook_size - 1}.")
 
 
 def check_labels(labels: Any, num_classes: int = len(FAMILIES), names: Sequence[str] = FAMILIES) -> torch.Tensor:
     """Class indices as an int64 tensor (b,), or a ValueError that says what they must be."""
     known = ", ".join(f"{i} {name}" for i, name in enumerate(names)) if len(names) == num_classes else ""
     known = known or f"0 .. {num_classes - 1}"
+    found = as_tensor(labels)
+    if not isinstance(found, torch.Tensor) or found.ndim != 1 or found.dtype not in INDEX_DTYPES or not len(found):
+        raise ValueError(f"labels came as {describe(found)}; expected whole numbers of shape (b,), int64: {known}.")
+    if found.min() < 0 or found.max() >= num_classes:
+        raise ValueError(f"labels run from {found.min()} to {found.max()}; the classes are {known}.")
+    return found.long()
+
+
+def generator(seed: int) -> torch.Generator:
+    """Random numbers from this seed alone; ValueError for what is no seed."""
+    check_number("seed", seed, 0, LARGEST_SEED, whole=True)
+    return torch.Generator().manual_seed(seed)
+
+
+def check_probabilities(p: torch.Tensor) -> None:
+    """ValueError, in one sentence, unless these are distributions (..., v): numbers from 0, not all of them 0."""
+    total = p.sum(-1) if isinstance(p, torch.Tensor) and p.is_floating_point() and p.ndim else torch.zeros(1)
+    if not ((total > 0) & total.isfinite()).all() or (p < 0).any():
+        raise ValueError("p has NaN, infinity, numbers below 0 or a row of zeros; expected probabilities (..., v).")
+
+
+def as_tensor(values: Any) -> Any:
+    """A tensor of these numbers, or what came where they are none: a check then refuses it."""
     try:
-        labels = torch.as_tensor(labels)
-        came = f"{labels.dtype} {tuple(labels.shape)}"
+        return torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError):  # torch's, about names, None, or numbers of too many digits
-        labels, came = torch.empty(0), type(labels).__name__
-    if labels.ndim != 1 or labels.dtype not in INDEX_DTYPES or labels.numel() == 0:
-        raise ValueError(f"labels came as {came}; expected whole numbers of shape (b,), int64: {known}.")
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(f"labels run from {labels.min()} to {labels.max()}; the classes are {known}.")
-    return labels.long()
+        return values

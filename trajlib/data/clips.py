@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from trajlib.data.camera import Camera
 from trajlib.data.render import Corruption, render
-from trajlib.data.spec import VideoDataset, VideoSpec, is_integer
+from trajlib.data.spec import VideoDataset, VideoSpec, check_number, is_integer
 from trajlib.data.trajectories import FAMILIES, Motion, draw_motion
 
 __all__ = ["SPLIT_SEEDS", "Batch", "Clip", "Track", "TrajectoryDataset", "VideoDataset", "VideoSpec", "split"]
@@ -207,10 +207,8 @@ class TrajectoryDataset(torch.utils.data.Dataset):
     num_classes = len(FAMILIES)
 
     def __post_init__(self) -> None:
-        if not is_integer(self.size) or self.size < 1:
-            raise ValueError(f"size is {self.size!r}; a dataset needs at least one clip, and a whole number of them.")
-        if not is_integer(self.seed) or self.seed < 0:
-            raise ValueError(f"seed is {self.seed!r}; a seed is a whole number from 0 up.")
+        check_number("size", self.size, 1, whole=True)
+        check_number("seed", self.seed, 0, whole=True)
         unknown = set(self.families) - set(FAMILIES)
         if unknown or not self.families:
             raise ValueError(f"families {list(self.families)} came; choose from {', '.join(FAMILIES)}.")

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from trajlib.data.spec import VideoSpec
+from trajlib.data.spec import VideoSpec, check_number
 
 MAX_DISTRACTORS = 8
+SHARES = ("trail", "texture", "brightness", "contrast", "frame_drops")  # at most 1
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,8 @@ class Corruption:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not np.isfinite(value):
-                raise ValueError(f"{name} is {value}; a finite strength was expected.")
-            if name != "brightness" and value < 0:
-                raise ValueError(f"{name} is {value}; a strength is 0 (off) or more.")
-        for name in ("contrast", "frame_drops"):
-            if getattr(self, name) > 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; a share is at most 1.")
-        if self.distractors > MAX_DISTRACTORS:
-            raise ValueError(f"distractors is {self.distractors}; there can be at most {MAX_DISTRACTORS}.")
+            most = 1 if name in SHARES else MAX_DISTRACTORS if name == "distractors" else np.inf
+            check_number(name, value, -1 if name == "brightness" else 0, most, name == "distractors")
 
 
 def area_below(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:

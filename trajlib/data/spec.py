@@ -1,21 +1,44 @@
 """What a video is made of: how many frames of how many pixels."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 
 
 def is_integer(number: Any) -> bool:
     """Whether this is an integer, Python's or NumPy's; a bool is none here."""
-    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+    return isinstance(number, Integral) and not isinstance(number, bool)
+
+
+def describe(value: Any) -> str:
+    """What came, in a message: a number or a text as Python writes it, type and shape of an array, else the type."""
+    if value is None or isinstance(value, Real | str | bytes):
+        return repr(value)[:80]
+    kind = "" if isinstance(value, torch.Tensor) else type(value).__name__
+    return f"{kind} {value.dtype} {tuple(value.shape)}".lstrip() if hasattr(value, "dtype") else kind
+
+
+def check_number(
+    name: str, value: Any, low: float = -math.inf, high: float = math.inf, whole: bool = False, above: bool = False
+) -> None:
+    """ValueError, in one sentence, unless this is a finite number from `low` to `high`; a bool is none.
+
+    `whole`: an integer, Python's or NumPy's. `above`: `low` itself is too low.
+    """
+    is_number = is_integer(value) if whole else isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not (low < value if above else low <= value) or value > high or value in (math.inf, -math.inf):
+        kind, start = "a whole number" if whole else "a finite number", f" {'above' if above else 'from'} {low}"
+        start += "" if high == math.inf else f"{', at most' if above else ' to'} {high}"
+        raise ValueError(f"{name} is {describe(value)}; {kind}{start if low > -math.inf else ''} was expected.")
 
 
 @dataclass(frozen=True)
 class VideoSpec:
-    """Frames, side of the square picture in pixels, frames a second; ValueError unless all are positive.
+    """Frames, side of the square picture in pixels, frames a second; ValueError unless all are positive numbers.
 
     fps None: as many frames a second as a video's file has.
     """
@@ -25,14 +48,10 @@ class VideoSpec:
     fps: float | None = 8
 
     def __post_init__(self) -> None:
-        for name in ("frames", "size"):
-            value = getattr(self, name)
-            if not is_integer(value) or value < 1:
-                raise ValueError(f"{name} is {value!r}; a video has a positive whole number of {name}.")
-        if self.fps is None:
-            return
-        if isinstance(self.fps, bool) or not isinstance(self.fps, int | float) or not 0 < self.fps < float("inf"):
-            raise ValueError(f"fps is {self.fps!r}; a positive number of frames a second was expected.")
+        check_number("frames", self.frames, 1, whole=True)
+        check_number("size", self.size, 1, whole=True)
+        if self.fps is not None:
+            check_number("fps", self.fps, 0, above=True)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

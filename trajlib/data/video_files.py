@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from trajlib.data.spec import VideoSpec, is_integer
+from trajlib.data.spec import check_number
 
 
 def to_float(videos: torch.Tensor | np.ndarray) -> torch.Tensor:
@@ -35,9 +35,8 @@ def write_mp4(video: ArrayLike, file: str | Path, scale: int = 4, fps: float = 8
     import av
 
     video = np.asarray(video)
-    VideoSpec(fps=float(fps))  # says what is wrong with it
-    if not is_integer(scale) or not 1 <= scale <= 64 or not 0.1 <= fps <= 1000:
-        raise ValueError(f"scale is {scale!r}, fps {fps!r}; a whole number up to 64, and 0.1 to 1000 were expected.")
+    check_number("scale", scale, 1, 64, whole=True)
+    check_number("fps", fps, 0.1, 1000)
     if video.ndim != 4 or video.shape[0] != 3 or not video.size:
         raise ValueError(f"a video of shape {video.shape} came; expected (3, frames, height, width).")
     frames = as_uint8(video).transpose(1, 2, 3, 0).repeat(scale, 1).repeat(scale, 2)  # pixels stay square

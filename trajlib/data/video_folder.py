@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from trajlib.data.clips import as_indices
-from trajlib.data.spec import VideoSpec, is_integer
+from trajlib.data.spec import VideoSpec, check_number
 
 VIDEOS = (
     ".3gp", ".apng", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
@@ -180,8 +180,7 @@ class VideoFolder(torch.utils.data.Dataset):
     ):  # fmt: skip
         self.folder, self.spec, self.motion = Path(folder).expanduser(), spec, motion
         self.stride = spec.frames if stride is None else stride
-        if not is_integer(self.stride) or self.stride < 1:
-            raise ValueError(f"stride is {stride!r}; a whole number of frames from 1 up was expected.")
+        check_number("stride", self.stride, 1, whole=True)
         if split is not None and split not in SPLITS:
             raise ValueError(f"split is {split!r}; it must be None or one of {', '.join(SPLITS)}.")
         if not self.folder.is_dir():

@@ -63,7 +63,7 @@ class Usage(NamedTuple):
 
 def codebook_usage(tokens: Tensor, codebook_size: int) -> Usage:
     """`Usage` of tokens of any shape."""
-    check_tokens(tokens, tuple(getattr(tokens, "shape", ()))[1:], codebook_size)
+    check_tokens(tokens, None, codebook_size)
     bits = entropy(tokens.flatten().cpu().numpy())
     return Usage(len(tokens.unique()), bits, 2**bits)
 

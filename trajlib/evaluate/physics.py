@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from trajlib.data.spec import VideoSpec
+from trajlib.data.spec import VideoSpec, check_number
 from trajlib.data.trajectories import FAMILIES, TURNS
 
 SEARCH = (TURNS[0] - 0.05, TURNS[1] + 0.05)  # range of the turns per clip
@@ -109,9 +109,10 @@ def fit_family(
     """Fit one family to path (n, t, 2) and radius (n, t), both in pixels of a picture of `spec.size`.
 
     `noise`: standard deviation of the measured positions in pixels; a smaller residual counts no more. Frames are
-    evenly spaced in time. ValueError for fewer than 6 frames or values that are not finite.
+    evenly spaced in time. ValueError for fewer than 6 frames, values that are not finite, or such a noise.
     """
     path, radius = _checked(path, radius)
+    check_number("noise", noise, 0)
     times = np.linspace(0, 1, path.shape[1])
     centred = path - spec.centre
     turns = _search_turns(family, centred, radius, times) if family in ("circular", "helical") else None

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from x_transformers import Decoder, TransformerWrapper
 
-from trajlib.generation.sampling import Labels, check_strengths, class_labels, draw
-from trajlib.generation.transformer import TokenEmbedding, drop_labels, log_frequencies
+from trajlib.data.checks import check_tokens, generator
+from trajlib.data.spec import check_number
+from trajlib.generation.sampling import Labels, class_labels, draw
+from trajlib.generation.transformer import TokenEmbedding, drop_labels, evaluating, log_frequencies
 
 
 class AutoregressiveTransformer(nn.Module):
@@ -97,6 +99,7 @@ def clip_bits(
     model: AutoregressiveTransformer, tokens: Tensor, labels: Labels | None = None, batch_size: int = 32
 ) -> Tensor:
     """-log2 of the probability of whole clips (b, *grid) given their class or none: bits a clip, (b,)."""
+    check_tokens(tokens, model.grid, model.codebook_size)
     found, classes = [], class_labels(model, labels, len(tokens))
     for part, some in zip(tokens.flatten(1).split(batch_size), classes.split(batch_size), strict=True):
         log_p = model(part, some).float().log_softmax(-1).gather(-1, part[..., None])
@@ -114,16 +117,17 @@ def generate_autoregressive(
     The same seed gives the same tokens. `guidance` as in `sampling.guided`. Without the cache each step reads all
     tokens again: the same result for many times the work. ValueError for unknown labels, guidance or temperature.
     """
-    check_strengths(guidance, temperature)
+    check_number("guidance", guidance)
+    check_number("temperature", temperature, 0, above=True)
     conditional = class_labels(model, labels, n)
     free, guidance = torch.full_like(conditional, model.unconditional), 0 if labels is None else guidance
-    model.eval()
-    rng = torch.Generator().manual_seed(seed)
+    rng = generator(seed)
     passes: dict[float, list[Tensor]] = {0: [free], 1: [conditional]}
     classes = passes.get(guidance, [conditional, free])  # one pass, or two in one batch
     new, table, past, tokens = model.class_token(torch.cat(classes)), model.token_embedding(), None, []
     for _ in range(math.prod(model.grid)):
-        logits, found = model.next_logits(new, table, past)
+        with evaluating(model):
+            logits, found = model.next_logits(new, table, past)
         logits = logits[:, -1].unflatten(0, (len(classes), -1))  # (1 or 2, b, codebook_size)
         logits = logits[-1] + guidance * (logits[0] - logits[-1])
         tokens.append(draw((logits / temperature).softmax(-1), rng))

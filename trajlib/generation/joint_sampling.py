@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trajlib.data.checks import check_videos
+from trajlib.data.checks import check_videos, generator
+from trajlib.data.spec import check_number
 from trajlib.generation import sampling
 from trajlib.generation.joint import JointTransformer, nearest_positions
 from trajlib.generation.masks import halton_order
 from trajlib.generation.observed_track import observe_track
-from trajlib.generation.sampling import Labels, check_strengths, class_labels, draw, encode_condition
+from trajlib.generation.sampling import Labels, class_labels, draw, encode_condition
 from trajlib.generation.tasks import TASK_NUMBERS, TASKS, check_task, region
 from trajlib.generation.trajectory_tokens import inside_picture
-from trajlib.generation.transformer import MaskedTransformer
+from trajlib.generation.transformer import MaskedTransformer, evaluating
 from trajlib.tokenizer.video_tokenizer import Tokenizer
 
 # chosen on validation clips
@@ -49,28 +50,30 @@ def sample_trajectories(
     """
     n = n if track is None else len(track)
     classes = class_labels(transformer, labels, n if context is None else context.shape[1])
-    check_strengths(guidance, min(temperature))
+    check_number("guidance", guidance)
+    for one in temperature:
+        check_number("temperature", one, 0, above=True)
     tasks = torch.full_like(classes, TASK_NUMBERS[check_task(task)])
-    rng, coding = torch.Generator().manual_seed(seed), transformer.trajectory
+    rng, coding = generator(seed), transformer.trajectory
     temperatures = [temperature[k * len(temperature) // coding.n] for k in range(coding.n)]
     tokens, left = classes.new_zeros(len(classes), coding.n), torch.arange(len(classes), device=classes.device)
-    transformer.eval()
-    for _ in range(TRIES):
-        found, part = tokens[left], None if track is None else track[left]
-        observed = None if part is None else transformer.observe(part)
-        free = torch.full_like(classes[left], transformer.unconditional)
-        for k in range(coding.n):
-            given = (tasks[left], part, k, observed)
-            words, without = (None, None) if context is None else context[:, left]
-            logits = transformer.trajectory_logits(found, classes[left], *given, words)[:, 0].log_softmax(-1)
-            if guidance != 1 and (labels is not None or context is not None):
-                unconditional = transformer.trajectory_logits(found, free, *given, without)[:, 0].log_softmax(-1)
-                logits = unconditional.lerp(logits, guidance)
-            found[:, k] = draw((logits / temperatures[k]).softmax(-1), rng)
-        tokens[left] = found
-        left = left[~inside_picture(coding.decode(found), transformer.spec.size)]
-        if len(left) == 0:
-            break
+    with evaluating(transformer):
+        for _ in range(TRIES):
+            found, part = tokens[left], None if track is None else track[left]
+            observed = None if part is None else transformer.observe(part)
+            free = torch.full_like(classes[left], transformer.unconditional)
+            for k in range(coding.n):
+                given = (tasks[left], part, k, observed)
+                words, without = (None, None) if context is None else context[:, left]
+                logits = transformer.trajectory_logits(found, classes[left], *given, words)[:, 0].log_softmax(-1)
+                if guidance != 1 and (labels is not None or context is not None):
+                    unconditional = transformer.trajectory_logits(found, free, *given, without)[:, 0].log_softmax(-1)
+                    logits = unconditional.lerp(logits, guidance)
+                found[:, k] = draw((logits / temperatures[k]).softmax(-1), rng)
+            tokens[left] = found
+            left = left[~inside_picture(coding.decode(found), transformer.spec.size)]
+            if len(left) == 0:
+                break
     return coding.decode(tokens)
 
 
@@ -88,7 +91,7 @@ def decode_video(
     """
     transformer.trajectory.encode(trajectories)  # a ValueError says what is wrong with them
     b, n = len(trajectories), math.prod(transformer.grid)
-    rng, count = torch.Generator().manual_seed(seed), min(POSITIONS * transformer.num_codebooks, n)
+    rng, count = generator(seed), min(POSITIONS * transformer.num_codebooks, n)
     tokens, maskable = sampling.initial_tokens(transformer, b, condition, observed, refine=False)
     offsets = transformer.offsets(trajectories)
     kept = nearest_positions(offsets, count, transformer.spec.frames // transformer.grid[0], rng)
@@ -98,7 +101,8 @@ def decode_video(
     near, table = offsets[rows, kept], transformer.token_embedding()
 
     def logits_fn(tokens: Tensor, positions: Tensor) -> Tensor:
-        return transformer.video_logits(tokens, near, kept=kept, select=positions, context=context, table=table)
+        with evaluating(transformer):
+            return transformer.video_logits(tokens, near, kept=kept, select=positions, context=context, table=table)
 
     *_, part = sampling.parallel_decode(
         logits_fn, tokens[rows, kept], maskable[rows, kept], (count,), steps=steps, order="sequence",
@@ -107,7 +111,8 @@ def decode_video(
     tokens = tokens.scatter(1, kept, part)
     masked = tokens == transformer.mask_token
     if masked.any():
-        logits = transformer.video_logits(tokens, offsets, select=masked, context=context, table=table).float()
+        with evaluating(transformer):
+            logits = transformer.video_logits(tokens, offsets, select=masked, context=context, table=table).float()
         tokens[masked] = draw(logits.softmax(-1), rng)
     return tokens.unflatten(1, transformer.grid)
 

@@ -11,11 +11,13 @@ import torch
 from scipy.stats import qmc
 from torch import Tensor
 
+from trajlib.data.checks import generator
+from trajlib.data.spec import check_number
+
 
 def mask_ratio(r: float) -> float:
     """MaskGIT's cosine schedule: the share of tokens masked at progress r in [0, 1], from 1 down to 0."""
-    if not 0 <= r <= 1:
-        raise ValueError(f"r is {r}; progress runs from 0 to 1.")
+    check_number("r", r, 0, 1)
     return math.cos(0.5 * math.pi * r)
 
 
@@ -48,4 +50,4 @@ def halton_order(grid: Sequence[int], seed: int = 0) -> Tensor:
         cells = (sequence.random(math.prod(grid)) * np.array(grid)).astype(int)
         found |= dict.fromkeys(np.ravel_multi_index(tuple(cells.T), tuple(grid)).tolist())
     order = torch.tensor(list(found))
-    return order.roll(int(torch.randint(len(order), (), generator=torch.Generator().manual_seed(seed))))
+    return order.roll(int(torch.randint(len(order), (), generator=generator(seed))))

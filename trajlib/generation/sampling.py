@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trajlib.data.checks import check_labels, check_videos
+from trajlib.data.checks import check_labels, check_probabilities, check_tokens, check_videos, generator
+from trajlib.data.spec import check_number, describe
 from trajlib.generation.masks import halton_order, mask_ratio
 from trajlib.generation.tasks import TASK_NUMBERS, TASKS, check_task, observed_tokens
 from trajlib.generation.tasks import condition as condition_videos
@@ -39,6 +40,7 @@ def device_of(model: torch.nn.Module) -> torch.device:
 
 def draw(p: Tensor, rng: torch.Generator) -> Tensor:
     """One index for each distribution p (..., v), drawn by inverting the cumulative sum: (...)."""
+    check_probabilities(p)
     cumulative = p.cumsum(-1)
     u = torch.rand(*cumulative.shape[:-1], 1, generator=rng).to(p.device) * cumulative[..., -1:]
     return torch.searchsorted(cumulative, u, right=True)[..., 0].clamp_max(cumulative.shape[-1] - 1)
@@ -84,18 +86,6 @@ def resample(
     return tokens, log_p.new_zeros(tokens.shape).index_copy(1, positions, log_p)
 
 
-def check_strengths(guidance: float, temperature: float) -> None:
-    """ValueError unless tokens can be drawn with these; with NaN the last code would be drawn everywhere."""
-    try:
-        finite, above = math.isfinite(guidance), temperature > 0  # NaN is not above 0, either
-    except TypeError:
-        raise ValueError(f"guidance is {guidance!r}, temperature {temperature!r}; numbers were expected.") from None
-    if not finite:
-        raise ValueError(f"guidance is {guidance}; it must be a finite number.")
-    if not above:
-        raise ValueError(f"temperature is {temperature}; it must be above 0.")
-
-
 # ---- the sampler ----
 
 
@@ -125,13 +115,12 @@ def parallel_decode(
     likeliest codes elsewhere, and their log-probabilities: of an unmasked token that at which it was drawn, NaN if it
     never was. It costs one pass a step and changes nothing. ValueError for steps, an order or a temperature unknown.
     """
-    if steps < 1:
-        raise ValueError(f"steps is {steps}; decoding needs at least one.")
+    check_number("steps", steps, 1, whole=True)
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}; it must be one of {', '.join(ORDERS)}.")
-    check_strengths(1, temperature)
+    check_number("temperature", temperature, 0, above=True)
     n = tokens.shape[1]
-    rng, initial, unmasked = torch.Generator().manual_seed(seed), tokens, ~maskable
+    rng, initial, unmasked = generator(seed), tokens, ~maskable
     log_p = torch.full(tokens.shape, torch.nan, device=tokens.device)
     n_maskable = maskable.sum(1, keepdim=True).double()  # the schedule runs over the tokens to decode
     everywhere = torch.arange(n, device=tokens.device)
@@ -186,7 +175,7 @@ def initial_tokens(
     """What decoding of `n` clips starts from: tokens (n, length) and which are decoded, (n, length) bool.
 
     `condition` (n, *grid) gives the tokens where `observed`, (n, *grid) or (*grid) bool; the others are masked. Without
-    `refine` observed tokens stay as they are.
+    `refine` observed tokens stay as they are. ValueError for what is no condition, one with mask tokens included.
     """
     if (condition is None) != (observed is None):
         came, lacking = ("observed", "condition") if condition is None else ("condition", "observed")
@@ -194,6 +183,11 @@ def initial_tokens(
     tokens = torch.full((n, math.prod(transformer.grid)), transformer.mask_token, device=device_of(transformer))
     if condition is None or observed is None:
         return tokens, torch.ones_like(tokens, dtype=torch.bool)
+    check_tokens(condition, transformer.grid, transformer.mask_token, "condition")
+    shapes = (tuple(condition.shape), tuple(transformer.grid))
+    if len(condition) != n or getattr(observed, "dtype", None) != torch.bool or observed.shape not in shapes:
+        came = f"condition of {len(condition)} clips and observed {describe(observed)} came"
+        raise ValueError(f"{came}; expected {n} clips, and torch.bool of {shapes[0]} or {shapes[1]}.")
     observed, condition = (x.to(tokens.device) for x in (observed.expand_as(condition), condition))
     observed = observed.flatten(1)
     return torch.where(observed, condition.flatten(1), tokens), ~observed | refine
@@ -211,7 +205,7 @@ def decode_steps(
     again in their turn, unless `refine` is False. Gibbs resampling uses a guidance of at most 1. `kwargs` go to
     `parallel_decode`.
     """
-    check_strengths(guidance, 1)
+    check_number("guidance", guidance)
     if TASK_NUMBERS[check_task(task)] >= transformer.num_tasks:
         raise ValueError(f"task {task!r} was added after this transformer was built: it must be trained with it.")
     if condition is None and task != "CG":
@@ -222,8 +216,6 @@ def decode_steps(
         classes, guidance = free, 1
     numbers = torch.full_like(classes, TASK_NUMBERS[task])
     tokens, maskable = initial_tokens(transformer, len(classes), condition, observed, refine)
-    transformer.eval()
-
     both = transformer.logits_fn(classes, numbers), transformer.logits_fn(free, numbers)
     main, resampling = (guided(*both, scale) for scale in (guidance, min(guidance, 1)))
     kwargs |= {"steps": steps, "seed": seed, "resampling_steps": resampling_steps, "resample_logits_fn": resampling}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trajlib.data.spec import VideoSpec
+from trajlib.data.spec import VideoSpec, check_number
 from trajlib.tokenizer.video_tokenizer import max_over_cells
 
 
@@ -111,8 +111,7 @@ def check_task(task: str) -> str:
 def region(task: str, spec: VideoSpec = VideoSpec(), frames: int = 1) -> Tensor:
     """(frames, size, size) bool: the observed pixels. `frames`: how many, where a task observes the first ones."""
     check_task(task)
-    if not 1 <= frames < max(spec.frames, 2):
-        raise ValueError(f"frames is {frames}; from 1 to {spec.frames - 1} can be observed.")
+    check_number("frames", frames, 1, max(spec.frames - 1, 1), whole=True)
     return TASKS[task].region(spec, frames).expand(spec.frames, spec.size, spec.size).contiguous()
 
 

@@ -1,7 +1,8 @@
 """The masked token transformer: it predicts all masked tokens at once from the others, the task and the class."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,18 @@ from x_transformers import Encoder
 from trajlib.generation.masks import commit_input, random_masks
 from trajlib.generation.tasks import TASK_NUMBERS, TASKS
 from trajlib.tokenizer.quantizers import LevelEmbedding
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards each part is in the mode that it was in."""
+    before = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, training in before.items():
+            part.training = training
 
 
 class TokenEmbedding(nn.Module):
@@ -95,7 +108,7 @@ class MaskedTransformer(nn.Module):
 
     @torch.no_grad()
     def logits_fn(self, labels: Tensor | None = None, tasks: Tensor | None = None) -> Callable:
-        """`forward` for sampling: (tokens, positions) -> logits, for weights that stay as they are.
+        """`forward` in eval mode for sampling: (tokens, positions) -> logits, for weights that stay as they are.
 
         The token vectors are computed once; tokens that are the same tensor as last time, for other positions, cost
         only the logits.
@@ -105,7 +118,8 @@ class MaskedTransformer(nn.Module):
         def logits(tokens: Tensor, positions: Tensor) -> Tensor:
             nonlocal last, hidden
             if tokens is not last:
-                last, hidden = tokens, self._hidden(tokens, labels, tasks, table)
+                with evaluating(self):
+                    last, hidden = tokens, self._hidden(tokens, labels, tasks, table)
             return self._logits(hidden, table, positions)
 
         return logits

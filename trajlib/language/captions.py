@@ -9,16 +9,7 @@ from torch.nn import functional as F
 
 from trajlib.data.slots import VALUES, as_slots, measure_slots, name_slots
 from trajlib.generation.masks import random_masks
-from trajlib.language.grammar import (
-    NUMBERS,
-    PAD,
-    PHRASES,
-    QUESTIONS,
-    VOCABULARY,
-    caption,
-    encode_text,
-    question,
-)  # fmt: skip
+from trajlib.language.grammar import NUMBERS, PAD, PHRASES, QUESTIONS, VOCABULARY, caption, encode_text, question
 
 KEY_WEIGHT = 4.0  # of a word that decides a slot's value, against one that only joins them
 

@@ -6,22 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trajlib.data.checks import generator
 from trajlib.data.measure import measure_dot
 from trajlib.data.slots import SLOTS, VALUES
 from trajlib.generation.joint_sampling import decode_video, sample_trajectories
 from trajlib.generation.sampling import draw
-from trajlib.language.grammar import (
-    MASK,
-    MAX_WORDS,
-    NUMBERS,
-    PAD,
-    QUESTIONS,
-    VOCABULARY,
-    SentenceError,
-    decode_text,
-    encode_text,
-    parse,
-)
+from trajlib.language.grammar import MAX_WORDS, NUMBERS, PAD, QUESTIONS, SentenceError, decode_text, encode_text, parse
 from trajlib.language.model import LanguageModel, Reading
 from trajlib.language.next_words import next_words
 from trajlib.tokenizer.video_tokenizer import Tokenizer
@@ -59,13 +49,13 @@ def write_sentences(
 
     `constrained`: only words with which the grammar can go on.
     """
-    rng = None if seed is None else torch.Generator().manual_seed(seed)
+    rng = None if seed is None else generator(seed)
     words = torch.full((len(reading), MAX_WORDS), NUMBERS[PAD])
     sure, running = torch.ones(words.shape), torch.ones(len(words), dtype=torch.bool)
     for k in range(MAX_WORDS):
         logits = model.word_logits(words[running], reading[running], causal=True)[:, k]
         if constrained:
-            texts = [tuple(VOCABULARY[number] for number in row[:k]) for row in words[running].tolist()]
+            texts = [tuple(decode_text(row[:k]).split()) for row in words[running].tolist()]
             logits = logits + torch.stack([_allowed(text) for text in texts])
         probability = logits.softmax(-1)
         chosen = probability.argmax(-1) if rng is None else draw(probability, rng)
@@ -78,24 +68,9 @@ def write_sentences(
 
 def _allowed(text: tuple[str, ...]) -> Tensor:
     """0 for words that may come next, minus infinity for all others."""
-    penalty = torch.full((len(VOCABULARY),), -torch.inf)
+    penalty = torch.full((len(NUMBERS),), -torch.inf)
     penalty[[NUMBERS[word] for word in next_words(text)]] = 0
     return penalty
-
-
-@torch.no_grad()
-def write_masked(model: LanguageModel, reading: Reading, steps: int = 12) -> list[str]:
-    """Sentences in parallel: all words are masked, and in each step the most confident predictions stay."""
-    words = torch.full((len(reading), MAX_WORDS), NUMBERS[MASK])
-    for step in range(steps):
-        probability = model.word_logits(words, reading).softmax(-1)
-        probability[..., NUMBERS[MASK]] = 0
-        best, found = probability.max(-1)
-        masked = words == NUMBERS[MASK]
-        count = -(-MAX_WORDS * (step + 1) // steps) - int((~masked[0]).sum())
-        rows = best.masked_fill(~masked, -1).topk(count, 1).indices
-        words.scatter_(1, rows, found.gather(1, rows))
-    return [decode_text(row) for row in words.tolist()]
 
 
 @torch.no_grad()

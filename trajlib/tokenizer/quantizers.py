@@ -11,10 +11,12 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 import vector_quantize_pytorch as library
 from torch import Tensor, nn
+
+from trajlib.data.checks import as_tensor, check_tokens
+from trajlib.data.spec import describe
 
 Quantized = tuple[Tensor, Tensor, Tensor]  # quantized latents, codes, loss
 
@@ -141,17 +143,26 @@ def _place_values(levels: Sequence[int]) -> list[int]:
 
 
 def level_indices(codes: Any, levels: Sequence[int]) -> Any:
-    """Codes of any shape, NumPy or torch -> level indices (..., d), each in 0 .. levels - 1, the lowest digit first."""
-    if isinstance(codes, Tensor):
-        return codes[..., None] // codes.new_tensor(_place_values(levels)) % codes.new_tensor(list(levels))
-    return np.asarray(codes, np.int64)[..., None] // np.array(_place_values(levels)) % np.array(levels)
+    """Codes of any shape, NumPy or torch -> level indices (..., d), each in 0 .. levels - 1, the lowest digit first.
+
+    int64, whatever type of integer came; ValueError for what is no code.
+    """
+    found = as_tensor(codes)
+    check_tokens(found, None, math.prod(levels), "codes")
+    place, count = (torch.tensor(list(some), device=found.device) for some in (_place_values(levels), levels))
+    indices = found.long()[..., None] // place % count  # 8 bits would not hold the place values
+    return indices if isinstance(codes, Tensor) else indices.numpy()
 
 
 def codes_from_levels(indices: Any, levels: Sequence[int]) -> Any:
     """The inverse of `level_indices`: (..., d) -> codes (...)."""
-    if isinstance(indices, Tensor):
-        return (indices * indices.new_tensor(_place_values(levels))).sum(-1)
-    return (np.asarray(indices, np.int64) * np.array(_place_values(levels))).sum(-1)
+    found = as_tensor(indices)
+    check_tokens(found, None, max(levels), "level indices")
+    if found.shape[-1:] != (len(levels),) or (found >= torch.tensor(levels, device=found.device)).any():
+        came = f"level indices came as {describe(found)}"
+        raise ValueError(f"{came}; expected (..., {len(levels)}), each below its own of {tuple(levels)}.")
+    codes = (found.long() * torch.tensor(_place_values(levels), device=found.device)).sum(-1)
+    return codes if isinstance(indices, Tensor) else codes.numpy()
 
 
 class LevelEmbedding(nn.Module):

@@ -35,9 +35,7 @@ __all__ = [
 MADE_FROM = "made from"  # in a card: the digest of recipe, seed and data
 
 
-def save(
-    model: nn.Module, card: Card, name: str, artifacts: str | Path, dtype: torch.dtype | None = None
-) -> Card:  # fmt: skip
+def save(model: nn.Module, card: Card, name: str, artifacts: str | Path, dtype: torch.dtype | None = None) -> Card:
     """Store `model` as `name` and return its full card; ArtifactError for a class that the registry does not know.
 
     `card` brings what only the caller knows: recipe, seed, data, figures, minutes, and "config" (the arguments of the

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any
 
-from trajlib.data.spec import is_integer
+from trajlib.data.spec import check_number
 from trajlib.tokenizer.video_tokenizer import FSQ_1000, LAYERS
 
 Share = Annotated[float, "from 0 to 1"]
@@ -19,12 +19,10 @@ class Checked:
 
     def __post_init__(self) -> None:
         for part in fields(self):  # type: ignore[arg-type]  # of the dataclasses below
-            value, name = getattr(self, part.name), part.name
-            if part.type is int and not (is_integer(value) and value >= 1):
-                raise ValueError(f"{name} is {value!r}; a whole number of at least 1 was expected.")
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if part.type is Share and not (number and 0 <= value <= 1):
-                raise ValueError(f"{name} is {value!r}; a number from 0 to 1 was expected.")
+            if part.type is int:
+                check_number(part.name, getattr(self, part.name), 1, whole=True)
+            if part.type is Share:
+                check_number(part.name, getattr(self, part.name), 0, 1)
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,8 @@ class Train(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("lr", "muon"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < 1:
-                raise ValueError(f"{name} is {value!r}; a learning rate between 0 and 1 was expected.")
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), 0, 1, above=True)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The command line: exit codes, one sentence for each mistake, and help."""
 
 import io
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,31 @@ def test_a_console_that_cannot_print_everything_is_no_error(monkeypatch):
     assert cli.main(["study", "x"]) == 0
     out.flush()
     assert out.buffer.getvalue() == b"30 ? 1\n"
+
+
+def test_the_handler_of_sigterm_is_given_back(monkeypatch):
+    """Inside, SIGTERM raises: `finally` and context managers tidy up; a caller's own handler comes back."""
+    steps = []
+
+    def study(*args):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            steps.append("tidied up")
+
+    monkeypatch.setattr("trajlib.course.study.main", study)
+    before = signal.signal(signal.SIGTERM, lambda *_: steps.append("the caller's"))
+    try:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["study", "x"])
+        assert stop.value.code == 143
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert steps == ["tidied up", "the caller's"]
+
+
+def test_the_command_line_works_in_a_thread(monkeypatch):
+    monkeypatch.setattr("trajlib.course.study.main", lambda *args: 0)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(cli.main, ["study", "x"]).result() == 0

@@ -164,7 +164,9 @@ def test_a_full_disk_is_noticed_before_anything_runs(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="reads the processes from /proc")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("profile", "number"), [("full", signal.SIGKILL), ("smoke", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("profile", "number"), [("full", signal.SIGKILL), ("full", signal.SIGTERM), ("smoke", signal.SIGTERM)]
+)
 def test_a_run_that_is_ended_leaves_no_kernel(tmp_path, number, profile):
     code = "import os\nprint(os.getpid())\nopen({!r}, 'w').write(str(os.getpid()))\nimport time\ntime.sleep(600)"
     for name in ("01", "02"):
@@ -188,6 +190,9 @@ def test_a_run_that_is_ended_leaves_no_kernel(tmp_path, number, profile):
     for path in kernels:
         process = Path("/proc") / path.read_text()
         assert eventually(lambda process=process: not process.exists()), path.name
+    if number == signal.SIGTERM:  # then the run tidies up itself
+        assert started.returncode == 143
+        assert list((tmp_path / "out").rglob(".kernel-*")) == []
 
 
 def test_a_run_leaves_the_notebooks_alone(smoke):

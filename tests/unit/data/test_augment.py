@@ -21,7 +21,7 @@ def test_the_augmentations_of_a_clip_are_96_with_the_same_pixels():
 
 @pytest.mark.parametrize("number", [-1, NUM_AUGMENTATIONS])
 def test_no_97th_augmentation(number):
-    with pytest.raises(ValueError, match="run from 0 to 95"):
+    with pytest.raises(ValueError, match="a whole number from 0 to 95"):
         augmented(torch.zeros(3, 16, 64, 64), number)
 
 

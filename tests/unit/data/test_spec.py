@@ -23,13 +23,13 @@ def test_a_spec_gives_the_shape_and_the_centre_of_a_video():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"frames": 0}, "frames is 0; a video has a positive whole number of frames"),
+        ({"frames": 0}, "frames is 0; a whole number from 1 was expected"),
         ({"frames": -4}, "frames is -4"),
         ({"frames": 16.0}, r"frames is 16\.0"),
         ({"frames": True}, "frames is True"),
-        ({"size": "64"}, "size is '64'; a video has a positive whole number of size"),
+        ({"size": "64"}, "size is '64'; a whole number from 1 was expected"),
         ({"size": None}, "size is None"),
-        ({"fps": 0}, "fps is 0; a positive number of frames a second"),
+        ({"fps": 0}, "fps is 0; a finite number above 0 was expected"),
         ({"fps": -8}, "fps is -8"),
         ({"fps": float("inf")}, "fps is inf"),
         ({"fps": float("nan")}, "fps is nan"),

@@ -211,3 +211,10 @@ def test_holm_is_worked_by_hand():
     assert metrics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert metrics.holm([0.9, 0.6]) == pytest.approx([1, 1])
     assert metrics.holm([0.02]) == pytest.approx([0.02])
+
+
+def test_pixels_of_255_have_no_centroid():
+    with pytest.raises(ValueError, match=r"^videos run from 255 to 255; expected \[0, 1\]: divide"):
+        measure.track_centroid(torch.full((1, 3, 2, 8, 8), 255.0))
+    with pytest.raises(ValueError, match=r"^videos came as torch\.uint8 \(1, 3, 2, 8, 8\); expected a float tensor"):
+        measure.track_centroid(torch.zeros(1, 3, 2, 8, 8, dtype=torch.uint8))

@@ -94,3 +94,9 @@ def test_pictures_of_another_size(tracks):
     for family in FAMILIES:
         np.testing.assert_allclose(small[family].equation, large[family].equation, atol=1e-6)
         np.testing.assert_allclose(small[family].path, large[family].path - 16, atol=1e-6)
+
+
+@pytest.mark.parametrize("noise", [-0.1, float("nan"), float("inf"), "0.2", None, True])
+def test_noise_is_a_number_from_0(noise):
+    with pytest.raises(ValueError, match=r"^noise is .*; a finite number from 0 was expected\.$"):
+        physics.fit_family("linear", PATH, RADIUS, noise)

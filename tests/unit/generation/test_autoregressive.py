@@ -181,12 +181,12 @@ def test_bad_labels(model, labels):
 
 @pytest.mark.parametrize("temperature", [0, math.nan])
 def test_bad_temperature(model, temperature):
-    with pytest.raises(ValueError, match=f"temperature is {temperature}; it must be above 0"):
+    with pytest.raises(ValueError, match=f"temperature is {temperature}; a finite number above 0 was expected"):
         generate_autoregressive(model, [0], temperature=temperature)
 
 
 def test_bad_guidance(model):
-    with pytest.raises(ValueError, match="guidance is nan; it must be a finite number"):
+    with pytest.raises(ValueError, match="guidance is nan; a finite number was expected"):
         generate_autoregressive(model, [0], guidance=math.nan)
 
 

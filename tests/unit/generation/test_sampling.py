@@ -11,6 +11,10 @@ import torch
 from stand_ins import NO_VIDEOS
 
 from trajlib.data.checks import check_labels
+from trajlib.generation import joint_sampling
+from trajlib.generation.autoregressive import AutoregressiveTransformer, generate_autoregressive
+from trajlib.generation.joint import JointTransformer
+from trajlib.generation.joint_sampling import decode_video
 from trajlib.generation.masks import halton_order, mask_ratio
 from trajlib.generation.sampling import (
     RESAMPLE_TEMPERATURE,
@@ -43,6 +47,14 @@ def model():
     ):  # as large as after training: they change what is drawn
         torch.nn.init.normal_(prefix.weight)
     return model
+
+
+@pytest.fixture(scope="module")
+def joint():
+    torch.manual_seed(0)
+    joint = JointTransformer(K, GRID, LEVELS, dim=32, depth=1, heads=2, dropout=0.5).eval()
+    joint.fit_trajectories(30 + torch.randn(200, 16, 3))
+    return joint
 
 
 @pytest.fixture(scope="module")
@@ -375,7 +387,7 @@ def test_bad_labels_get_one_sentence(model, labels, says):
 
 @pytest.mark.parametrize("steps", [0, -1])
 def test_no_step_is_no_decoding(model, steps):
-    with pytest.raises(ValueError, match=rf"^steps is {steps}; decoding needs at least one\.$"):
+    with pytest.raises(ValueError, match=rf"^steps is {steps}; a whole number from 1 was expected\.$"):
         generate(model, [0], steps=steps)
 
 
@@ -387,19 +399,19 @@ def test_an_unknown_order_gets_one_sentence(model):
 @pytest.mark.parametrize("temperature", [0, -1.0, math.nan])
 def test_no_temperature_gets_one_sentence(model, temperature):
     """It would draw the codebook's last code everywhere, or the unlikeliest ones."""
-    with pytest.raises(ValueError, match=rf"^temperature is {temperature}; it must be above 0\.$"):
+    with pytest.raises(ValueError, match=rf"^temperature is {temperature}; a finite number above 0 was expected\.$"):
         generate(model, [0], temperature=temperature)
 
 
 @pytest.mark.parametrize("guidance", [math.nan, math.inf])
 def test_guidance_that_is_no_number_gets_one_sentence(model, guidance):
-    with pytest.raises(ValueError, match=rf"^guidance is {guidance}; it must be a finite number\.$"):
+    with pytest.raises(ValueError, match=rf"^guidance is {guidance}; a finite number was expected\.$"):
         generate(model, [0], guidance=guidance)
 
 
 @pytest.mark.parametrize("strengths", [{"guidance": None}, {"guidance": "4"}, {"temperature": "warm"}])
 def test_strengths_that_are_no_numbers_get_one_sentence(model, strengths):
-    with pytest.raises(ValueError, match=r"^guidance is .*, temperature .*; numbers were expected\.$"):
+    with pytest.raises(ValueError, match=r"^(guidance|temperature) is .*; a finite number.* was expected\.$"):
         generate(model, [0], **strengths)
 
 
@@ -524,3 +536,57 @@ def test_resampling_starts_from_the_condition_where_it_is_observed():
         again = (tokens < 25) | (tokens == K)
         assert again.sum(1).tolist() == [16, 16]
         assert torch.equal(tokens[again], before[again])
+
+
+# ---- what a caller gives, and what comes back ----
+
+
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"condition": torch.full((2, *GRID), K)}, r"condition run from 75 to 75; this codebook has 0 \.\. 74"),
+        ({"condition": torch.zeros(2, *GRID)}, r"condition came as torch.float32 .*; expected int64"),
+        ({"condition": torch.zeros(2, 128).long()}, r"condition came as torch.int64 \(2, 128\); expected"),
+        ({"condition": torch.zeros(3, *GRID).long()}, "condition of 3 clips and observed"),
+        ({"observed": torch.ones(GRID)}, r"observed torch.float32 \(8, 4, 4\) came; expected 2 clips, and torch.bool"),
+        ({"observed": torch.ones(4, 4).bool()}, r"observed torch.bool \(4, 4\) came"),
+    ],
+)
+def test_what_is_no_condition_gets_one_sentence(model, joint, joined, changes, says):
+    """A mask token among them would come back as a token."""
+    given = {"condition": torch.zeros(2, *GRID).long(), "observed": torch.ones(GRID).bool()} | changes
+    start = (joint, torch.full((2, 16, 3), 20.0)) if joined else (model, [0, 1], 12, 1, 0, 0)
+    with pytest.raises(ValueError, match=says) as caught:
+        decode_video(*start, **given) if joined else generate(*start, task="FP", **given)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -0.5])
+def test_what_is_no_probability_is_not_drawn_from(bad):
+    """NaN would draw the last code."""
+    p = torch.tensor([[0.5, 0.5], [0.5, bad]])
+    with pytest.raises(ValueError, match=r"^p has NaN, infinity, numbers below 0 or a row of zeros; expected"):
+        draw(p, torch.Generator().manual_seed(0))
+
+
+def test_models_come_back_in_the_mode_they_were_in(model, joint, tokenizer):
+    autoregressive = AutoregressiveTransformer(K, GRID, LEVELS, dim=32, depth=1, heads=2, dropout=0.5)
+    settings = {"steps": 1, "resampling_steps": 0}
+    runs = [
+        (model, lambda: generate(model, [0], **settings)),
+        (model, lambda: complete(model, tokenizer, noise(1), "FP", **settings)),
+        (joint, lambda: joint_sampling.generate(joint, [0], **settings)),
+        (joint, lambda: joint_sampling.complete(joint, tokenizer, noise(1), "FP", draws=1, **settings)),
+        (autoregressive, lambda: generate_autoregressive(autoregressive, [0], seed=1)),
+    ]
+    for transformer, run in runs:
+        before = run()
+        transformer.train()
+        transformer.backbone.eval() if hasattr(transformer, "backbone") else transformer.net.emb_dropout.eval()
+        modes = [part.training for part in transformer.modules()]
+        try:
+            assert torch.equal(run(), before)  # without dropout
+            assert [part.training for part in transformer.modules()] == modes
+        finally:
+            transformer.eval()

@@ -210,7 +210,7 @@ def test_frames_out_of_range_get_one_sentence(task, frames):
         lambda: condition(noise(1), task, frames),
     )
     for call in calls:
-        with pytest.raises(ValueError, match=rf"^frames is {frames}; from 1 to 15 can be observed\.$"):
+        with pytest.raises(ValueError, match=rf"^frames is {frames}; a whole number from 1 to 15 was expected\.$"):
             call()
 
 

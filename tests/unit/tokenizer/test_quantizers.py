@@ -132,3 +132,22 @@ def test_without_annealing_nothing_is_counted():
     lfq(torch.ones(1, 4, 1, 1, 1))
     assert lfq.entropy_loss_weight == 0.1
     assert "seen" not in lfq.state_dict()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+def test_level_indices_take_every_type_of_integer(dtype):
+    """8 bits hold these codes, but not their place values."""
+    levels, codes = (8, 5, 5), torch.arange(120)
+    expected = level_indices(codes, levels)
+    for came in (codes.to(dtype), codes.to(dtype).numpy()):
+        found = torch.as_tensor(level_indices(came, levels))
+        assert torch.equal(found, expected)
+        assert torch.equal(torch.as_tensor(codes_from_levels(found.to(dtype), levels)), codes)
+
+
+@pytest.mark.parametrize("codes", [[1.9], [True], [-1], [200], [10**30], None, "12", [float("nan")]])
+def test_what_is_no_code_has_no_levels(codes):
+    with pytest.raises(ValueError, match=r"^codes (came as|run from) [^\n]*\.$"):
+        level_indices(codes, (8, 5, 5))
+    with pytest.raises(ValueError, match=r"^level indices (came as|run from) [^\n]*\.$"):
+        codes_from_levels(codes, (8, 5, 5))

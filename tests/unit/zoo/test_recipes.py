@@ -54,11 +54,11 @@ def test_smoke_is_nowhere_larger_than_full():
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
-        (lambda: Train(0, 8, 1e-3), "steps is 0; a whole number of at least 1"),
+        (lambda: Train(0, 8, 1e-3), "steps is 0; a whole number from 1 was expected"),
         (lambda: Train(10, 2.5, 1e-3), "batch is 2.5"),
-        (lambda: Train(10, 8, 0), "lr is 0; a learning rate between 0 and 1"),
+        (lambda: Train(10, 8, 0), "lr is 0; a finite number above 0, at most 1"),
         (lambda: Train(10, 8, 1e-3, muon=2), "muon is 2"),
-        (lambda: Train(10, 8, 1e-3, ema=1.5), "ema is 1.5; a number from 0 to 1"),
+        (lambda: Train(10, 8, 1e-3, ema=1.5), "ema is 1.5; a finite number from 0 to 1"),
         (lambda: TransformerConfig(32, 2, 3), "dim 32 does not divide into 3 heads"),
         (lambda: TransformerConfig(32, True, 2), "depth is True"),
         (lambda: ClassifierRecipe(Train(1, 1, 1e-3), augmentations=0), "augmentations is 0"),
