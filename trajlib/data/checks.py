@@ -8,7 +8,6 @@ import torch
 from trajlib.data.spec import VideoSpec, check_number, describe
 from trajlib.data.trajectories import FAMILIES
 
-LARGEST_SEED = 2**53  # a seed is also a number of JSON
 INDEX_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)  # bool is none
 
 
@@ -25,16 +24,13 @@ def check_videos(videos: Any, spec: VideoSpec = VideoSpec()) -> None:
             remedy = "videos.float()" if isinstance(came, torch.dtype) else "torch.from_numpy(videos).float()"
         raise ValueError(f"videos came as {came}; expected a float32 tensor in [0, 1]: {remedy} makes one.")
     if videos.ndim != 5 or tuple(videos.shape[1:]) != spec.shape:
-        raise ValueError(
-            f"videos came with shape {tuple(videos.shape)}; expected (b, {', '.join(map(str, spec.shape))}): "
-            "batch, RGB, frames, height, width."
-        )
+        expected = f"expected (b, {', '.join(map(str, spec.shape))}): batch, RGB, frames, height, width."
+        raise ValueError(f"videos came with shape {tuple(videos.shape)}; {expected}")
     if not videos.isfinite().all():
         raise ValueError("videos contain NaN or infinity; expected finite values in [0, 1].")
-    if videos.numel() and (videos.min() < -1e-3 or videos.max() > 1 + 1e-3):
-        raise ValueError(
-            f"videos run from {videos.min():.3g} to {videos.max():.3g}; expected [0, 1]: divide 0..255 pixels by 255."
-        )
+    low, high = videos.aminmax() if len(videos) else (0, 1)
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise ValueError(f"videos run from {low:.3g} to {high:.3g}; expected [0, 1]: divide 0..255 pixels by 255.")
 
 
 def check_pixels(*videos: Any, dims: Sequence[int] = (5,)) -> None:
@@ -65,25 +61,41 @@ def check_tokens(tokens: Any, shape: Sequence[int] | None, codebook_size: int, n
         expected = "" if shape is None else f" ({', '.join(map(str, ('b', *shape)))})"
         raise ValueError(f"{name} came as {describe(tokens)}; expected int64{expected} in a torch tensor.")
     low, high = map(int, tokens.aminmax()) if tokens.numel() else (0, 0)  # 8 bits would not hold the codebook's size
-    if low < 0 or high >= codebook_size:
+    if not 0 <= low <= high < codebook_size:
         raise ValueError(f"{name} run from {low} to {high}; this codebook has 0 .. {codebook_size - 1}.")
+
+
+def check_array(name: str, values: Any, *shape: int | None, tensor: bool = False) -> Any:
+    """These numbers as a float64 array; with `tensor`, a float32 tensor as it came.
+
+    ValueError, in one sentence, for what has another shape (None: any length), NaN or infinity.
+    """
+    found = values if tensor else as_tensor(values)
+    types = (torch.float32,) if tensor else (torch.float64, torch.float32, torch.float16, *INDEX_DTYPES)
+    is_array = isinstance(found, torch.Tensor) and found.ndim == len(shape) and found.dtype in types
+    if not is_array or any(n not in (None, came) for n, came in zip(shape, found.shape, strict=True)):
+        expected = f"{'a float32 tensor' if tensor else 'numbers'} of shape {str(shape).replace('None', 'any')}"
+        raise ValueError(f"{name} came as {describe(values)}; expected {expected}.")
+    if not found.isfinite().all():
+        raise ValueError(f"{name} has NaN or infinity; finite numbers were expected.")
+    return found if tensor else found.detach().double().numpy()
 
 
 def check_labels(labels: Any, num_classes: int = len(FAMILIES), names: Sequence[str] = FAMILIES) -> torch.Tensor:
     """Class indices as an int64 tensor (b,), or a ValueError that says what they must be."""
-    known = ", ".join(f"{i} {name}" for i, name in enumerate(names)) if len(names) == num_classes else ""
-    known = known or f"0 .. {num_classes - 1}"
+    fit = len(names) == num_classes
+    known = ", ".join(f"{i} {name}" for i, name in enumerate(names)) if fit else f"0 .. {num_classes - 1}"
     found = as_tensor(labels)
     if not isinstance(found, torch.Tensor) or found.ndim != 1 or found.dtype not in INDEX_DTYPES or not len(found):
         raise ValueError(f"labels came as {describe(found)}; expected whole numbers of shape (b,), int64: {known}.")
-    if found.min() < 0 or found.max() >= num_classes:
+    if found.min() < 0 or int(found.max()) >= num_classes:
         raise ValueError(f"labels run from {found.min()} to {found.max()}; the classes are {known}.")
     return found.long()
 
 
 def generator(seed: int) -> torch.Generator:
     """Random numbers from this seed alone; ValueError for what is no seed."""
-    check_number("seed", seed, 0, LARGEST_SEED, whole=True)
+    check_number("seed", seed, 0, whole=True)
     return torch.Generator().manual_seed(seed)
 
 

@@ -181,12 +181,11 @@ def render_clip(
 def as_indices(indices: Any, size: int) -> list[int]:
     """A list of integers from a sequence of them; ValueError for a mask, floats or text, IndexError out of range."""
     came = indices.tolist() if isinstance(indices, torch.Tensor | np.ndarray) else list(indices)
-    wrong = [i for i in came if not is_integer(i)]
-    if wrong:
-        raise ValueError(f"{wrong[0]!r} came as an index; whole numbers from 0 to {size - 1} were expected.")
-    beyond = [i for i in came if not 0 <= i < size]
-    if beyond:
-        raise IndexError(f"clip {beyond[0]} of a dataset of {size}; indices run from 0 to {size - 1}.")
+    for i in came:
+        if not is_integer(i):
+            raise ValueError(f"{i!r} came as an index; whole numbers from 0 to {size - 1} were expected.")
+        if not 0 <= i < size:
+            raise IndexError(f"clip {i} of a dataset of {size}; indices run from 0 to {size - 1}.")
     return [int(i) for i in came]
 
 
@@ -209,8 +208,9 @@ class TrajectoryDataset(torch.utils.data.Dataset):
     def __post_init__(self) -> None:
         check_number("size", self.size, 1, whole=True)
         check_number("seed", self.seed, 0, whole=True)
-        unknown = set(self.families) - set(FAMILIES)
-        if unknown or not self.families:
+        if not isinstance(self.spec, VideoSpec) or not isinstance(self.corruption, Corruption | None):
+            raise ValueError(f"spec is {self.spec!r:.99}, corruption {self.corruption!r:.99}; expected these types.")
+        if not len(self.families) or not set(self.families) <= set(FAMILIES):
             raise ValueError(f"families {list(self.families)} came; choose from {', '.join(FAMILIES)}.")
 
     def __len__(self) -> int:
@@ -264,7 +264,7 @@ class Batch:
 
 def collate(clips: Sequence[Clip]) -> Batch:
     """A list of clips -> `Batch`; also the `collate_fn` of a DataLoader. ValueError for an empty list."""
-    if not clips:
+    if not isinstance(clips, list | tuple) or not clips or not all(isinstance(clip, Clip) for clip in clips):
         raise ValueError("no clips came; a batch needs at least one.")
     stack = {name: np.stack([getattr(c, name) for c in clips]) for name in ("video", "path", "radius")}
     return Batch(

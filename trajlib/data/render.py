@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from trajlib.data.spec import VideoSpec, check_number
+from trajlib.data.spec import LARGEST, VideoSpec, check_number
 
 MAX_DISTRACTORS = 8
 SHARES = ("trail", "texture", "brightness", "contrast", "frame_drops")  # at most 1
@@ -32,7 +32,7 @@ class Corruption:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            most = 1 if name in SHARES else MAX_DISTRACTORS if name == "distractors" else np.inf
+            most = 1 if name in SHARES else MAX_DISTRACTORS if name == "distractors" else LARGEST
             check_number(name, value, -1 if name == "brightness" else 0, most, name == "distractors")
 
 

@@ -1,12 +1,13 @@
 """What a video is made of: how many frames of how many pixels."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Protocol
 
 import torch
+
+LARGEST = 2**53  # up to here every whole number is a float, and a number of JSON
 
 
 def is_integer(number: Any) -> bool:
@@ -23,17 +24,17 @@ def describe(value: Any) -> str:
 
 
 def check_number(
-    name: str, value: Any, low: float = -math.inf, high: float = math.inf, whole: bool = False, above: bool = False
+    name: str, value: Any, low: float = -LARGEST, high: float = LARGEST, whole: bool = False, above: bool = False
 ) -> None:
-    """ValueError, in one sentence, unless this is a finite number from `low` to `high`; a bool is none.
+    """ValueError, in one sentence, unless this is a number from `low` to `high`; a bool is none.
 
     `whole`: an integer, Python's or NumPy's. `above`: `low` itself is too low.
     """
     is_number = is_integer(value) if whole else isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not (low < value if above else low <= value) or value > high or value in (math.inf, -math.inf):
+    if not is_number or not (low < value if above else low <= value) or value > high:  # NaN is neither
         kind, start = "a whole number" if whole else "a finite number", f" {'above' if above else 'from'} {low}"
-        start += "" if high == math.inf else f"{', at most' if above else ' to'} {high}"
-        raise ValueError(f"{name} is {describe(value)}; {kind}{start if low > -math.inf else ''} was expected.")
+        start += "" if high == LARGEST else f"{', at most' if above else ' to'} {high}"
+        raise ValueError(f"{name} is {describe(value)}; {kind}{start if low > -LARGEST else ''} was expected.")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ def to_float(videos: torch.Tensor | np.ndarray) -> torch.Tensor:
 
 def as_uint8(video: np.ndarray) -> np.ndarray:
     """uint8, or float in [0, 1], -> uint8 in 0..255, of any shape; NaN is drawn black. ValueError for anything else."""
+    video = np.asarray(video)
     if video.dtype == np.uint8:
         return video
     if video.dtype.kind != "f" or (video.size and not (np.nanmin(video) >= -0.5 and np.nanmax(video) <= 1.5)):

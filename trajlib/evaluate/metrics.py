@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from torch import Tensor
 
-from trajlib.data.checks import check_pixels, check_tokens
+from trajlib.data.checks import check_array, check_pixels, check_tokens
 from trajlib.data.measure import FOREGROUND_THRESHOLD
 
 # ---- reconstructions ----
@@ -103,6 +103,7 @@ def entropy(answers: np.ndarray) -> float:
 
 def sectors(vectors: np.ndarray, parts: int = 8) -> np.ndarray:
     """Directions of vectors (m, 2) as one of `parts` equal sectors, (m,); 0 begins at the x axis."""
+    vectors = check_array("vectors", vectors, None, 2)
     turn = np.arctan2(vectors[:, 1], vectors[:, 0]) / (2 * np.pi) % 1
     return np.floor(turn * parts).astype(int) % parts
 
@@ -135,7 +136,7 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 
     If all below a level are called significant, the chance that any of them is so by accident is at most this level.
     """
-    p = np.asarray(p_values, float)
+    p = check_array("p_values", p_values, None)
     order = np.argsort(p)
     corrected = np.empty(len(p))
     corrected[order] = np.maximum.accumulate(np.minimum(1.0, p[order] * np.arange(len(p), 0, -1)))
@@ -151,6 +152,7 @@ def shape_moments(pictures: np.ndarray, order: int = 5) -> np.ndarray:
     Absolute central moments along the shape's principal axes, in its own unit of length; then that unit, and the
     total and the largest darkness.
     """
+    pictures = check_array("pictures", pictures, None, None, None)
     v, u = np.mgrid[: pictures.shape[1], : pictures.shape[2]].astype(np.float32)
     mass = pictures / pictures.sum((1, 2), keepdims=True)
     u, v = (w - (mass * w).sum((1, 2), keepdims=True) for w in (u, v))  # (n, h, w) about the centroid
@@ -164,5 +166,6 @@ def shape_moments(pictures: np.ndarray, order: int = 5) -> np.ndarray:
 
 def exposure(videos: Tensor, size: int = 32) -> np.ndarray:
     """`shape_moments` of the mean frame of each video, at `size` pixels: the path without its timing, (n, 21)."""
+    check_pixels(videos)
     dark = 1 - videos.mean((1, 2))
     return shape_moments(torch.nn.functional.adaptive_avg_pool2d(dark, size).numpy())

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from trajlib.data.checks import check_array
 from trajlib.data.spec import VideoSpec, check_number
 from trajlib.data.trajectories import FAMILIES, TURNS
 
@@ -89,18 +90,15 @@ def _search_turns(family: str, path: np.ndarray, radius: np.ndarray, times: Arra
 
 def _checked(path: ArrayLike, radius: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Path (n, t, 2) and radius (n, t) as float64; one clip becomes a batch of one."""
-    path, radius = np.asarray(path, float), np.asarray(radius, float)
-    if path.ndim == 2:
-        path, radius = path[None], radius[None]
-    if path.ndim != 3 or path.shape[2] != 2 or radius.shape != path.shape[:2]:
-        raise ValueError(f"path {path.shape} and radius {radius.shape} came; expected (n, frames, 2) and (n, frames).")
-    if path.shape[1] < 6:
-        raise ValueError(f"{path.shape[1]} frames came; at least 6 are needed to tell the families apart.")
-    if not (np.isfinite(path).all() and np.isfinite(radius).all() and (radius > 0).all()):
-        raise ValueError(
-            "the path or the radius has NaN, infinity or a radius that is not positive: leave such clips out."
-        )
-    return path, radius
+    if np.ndim(path) == 2:
+        path, radius = np.asarray(path)[None], np.asarray(radius)[None]
+    found = check_array("path", path, None, None, 2)
+    apparent = check_array("radius", radius, *found.shape[:2])
+    if found.shape[1] < 6:
+        raise ValueError(f"{found.shape[1]} frames came; at least 6 are needed to tell the families apart.")
+    if not (apparent > 0).all():
+        raise ValueError("radius has numbers that are not positive: leave such clips out.")
+    return found, apparent
 
 
 def fit_family(

@@ -3,6 +3,7 @@
 import numpy as np
 from torch import Tensor
 
+from trajlib.data.checks import check_pixels
 from trajlib.data.measure import measure_dot
 from trajlib.data.slots import hue_of, measure_slots
 from trajlib.evaluate import physics
@@ -13,6 +14,7 @@ NOISE = 0.2  # pixels, of tracked positions
 
 def dot_colour(videos: Tensor) -> Tensor:
     """Mean RGB of the dot's darkest pixels, (b, 3), of videos (b, 3, t, h, w) in [0, 1]; a median over the frames."""
+    check_pixels(videos)
     pixels = (1 - videos).transpose(1, 2).flatten(3)  # (b, t, 3, h w)
     darkest = pixels.mean(2, keepdim=True).topk(CORE, -1).indices.expand(-1, -1, 3, -1)
     return 1 - pixels.gather(-1, darkest).mean(-1).median(1).values

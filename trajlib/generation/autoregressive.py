@@ -100,6 +100,7 @@ def clip_bits(
 ) -> Tensor:
     """-log2 of the probability of whole clips (b, *grid) given their class or none: bits a clip, (b,)."""
     check_tokens(tokens, model.grid, model.codebook_size)
+    check_number("batch_size", batch_size, 1, whole=True)
     found, classes = [], class_labels(model, labels, len(tokens))
     for part, some in zip(tokens.flatten(1).split(batch_size), classes.split(batch_size), strict=True):
         log_p = model(part, some).float().log_softmax(-1).gather(-1, part[..., None])

@@ -51,7 +51,7 @@ def sample_trajectories(
     n = n if track is None else len(track)
     classes = class_labels(transformer, labels, n if context is None else context.shape[1])
     check_number("guidance", guidance)
-    for one in temperature:
+    for one in (temperature := tuple(temperature) or (math.nan,)):  # none is no temperature, either
         check_number("temperature", one, 0, above=True)
     tasks = torch.full_like(classes, TASK_NUMBERS[check_task(task)])
     rng, coding = generator(seed), transformer.trajectory
@@ -144,6 +144,7 @@ def complete_trajectories(
     `labels` (b,) are used by the tasks with a class. `kwargs` go to `sample_trajectories`.
     """
     check_videos(videos, transformer.spec)
+    check_number("draws", draws, 1, 10_000, whole=True)
     track = observe_track(videos, region(task, transformer.spec, frames).to(videos.device)).repeat(draws, 1, 1)
     classes = class_labels(transformer, labels if TASKS[task].labelled else None, len(videos)).repeat(draws)
     given = classes if TASKS[task].labelled and labels is not None else None
@@ -190,6 +191,7 @@ def complete(
     """
     if not isinstance(transformer, JointTransformer):
         return sampling.complete(transformer, tokenizer, videos, task, labels, frames, seed=seed, **kwargs)
+    check_videos(videos, transformer.spec)
     seen = region(task, transformer.spec, frames).to(videos.device)
     found = complete_trajectories(transformer, videos, task, labels, frames, draws, seed)
     against = torch.stack([contradictions(part, videos, seen) for part in found])

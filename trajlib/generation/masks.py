@@ -44,6 +44,7 @@ def halton_order(grid: Sequence[int], seed: int = 0) -> Tensor:
     The Halton sequence in the first prime bases, one an axis (Besnier et al., arXiv 2503.17076); `seed` picks where it
     starts.
     """
+    check_number("the size of the grid", math.prod(grid), 1, 10**7, whole=True)
     sequence = qmc.Halton(len(grid), scramble=False)
     found: dict[int, None] = {}  # a dict keeps the order in which positions first came
     while len(found) < math.prod(grid):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trajlib.data.checks import check_labels, check_probabilities, check_tokens, check_videos, generator
-from trajlib.data.spec import check_number, describe
+from trajlib.data.spec import LARGEST, check_number, describe
 from trajlib.generation.masks import halton_order, mask_ratio
 from trajlib.generation.tasks import TASK_NUMBERS, TASKS, check_task, observed_tokens
 from trajlib.generation.tasks import condition as condition_videos
@@ -115,11 +115,16 @@ def parallel_decode(
     likeliest codes elsewhere, and their log-probabilities: of an unmasked token that at which it was drawn, NaN if it
     never was. It costs one pass a step and changes nothing. ValueError for steps, an order or a temperature unknown.
     """
-    check_number("steps", steps, 1, whole=True)
+    check_number("steps", steps, 1, 10_000, whole=True)
+    check_number("resampling_steps", resampling_steps, 0, 10_000, whole=True)
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}; it must be one of {', '.join(ORDERS)}.")
     check_number("temperature", temperature, 0, above=True)
-    n = tokens.shape[1]
+    check_number("resample_temperature", resample_temperature, 0, above=True)
+    check_tokens(tokens, (math.prod(grid),), LARGEST)
+    if getattr(maskable, "dtype", None) != torch.bool or maskable.shape != tokens.shape:
+        raise ValueError(f"maskable came as {describe(maskable)}; expected torch.bool {tuple(tokens.shape)}.")
+    tokens, n = tokens.long(), tokens.shape[1]
     rng, initial, unmasked = generator(seed), tokens, ~maskable
     log_p = torch.full(tokens.shape, torch.nan, device=tokens.device)
     n_maskable = maskable.sum(1, keepdim=True).double()  # the schedule runs over the tokens to decode
@@ -162,6 +167,7 @@ def parallel_decode(
 def class_labels(transformer: Any, labels: Labels | None, n: int) -> Tensor:
     """Checked labels (b,), or `n` times "no class" for None; ValueError for what is not a class of the transformer."""
     if labels is None:
+        check_number("n", n, 0, 10**9, whole=True)
         return torch.full((n,), transformer.unconditional, device=device_of(transformer))
     if not transformer.num_classes:
         raise ValueError("labels came, but this transformer has no classes: leave them out and say n=.")

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from trajlib.data.checks import check_array, check_tokens
+
 
 class TrajectoryTokens(nn.Module):
     """Trajectories (b, frames, 3) in pixels <-> tokens (b, n) in 0 .. levels - 1, low frequencies first.
@@ -63,17 +65,14 @@ class TrajectoryTokens(nn.Module):
 
     def encode(self, trajectories: Tensor) -> Tensor:
         """Trajectories (b, frames, 3) -> tokens (b, n) int64. ValueError for another shape, NaN or infinity."""
-        if trajectories.ndim != 3 or tuple(trajectories.shape[1:]) != (len(self.transform), 3):
-            came = f"trajectories came as {tuple(trajectories.shape)}"
-            raise ValueError(f"{came}; expected (b, {len(self.transform)}, 3): x, y, radius in pixels.")
-        if not trajectories.isfinite().all():
-            raise ValueError("a trajectory holds NaN or infinity; finite pixels were expected in every frame.")
+        check_array("trajectories", trajectories, None, len(self.transform), 3, tensor=True)
         share = (self.deviations(trajectories) / self.reach + 1) / 2
         return (share * self.levels).floor().clamp(0, self.levels - 1).long()
 
     @torch.autocast("cpu", enabled=False)
     def decode(self, tokens: Tensor) -> Tensor:
         """Tokens (b, n) -> trajectories (b, frames, 3): the middle of each token's level."""
+        check_tokens(tokens, (self.n,), self.levels)
         kept = self.mean + self.values(tokens) * self.spread
         spectrum = kept.new_zeros(len(tokens), len(self.transform), 3)
         spectrum[:, self.frequency, self.axis] = kept

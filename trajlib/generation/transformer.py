@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from x_transformers import Encoder
 
+from trajlib.data.checks import check_tokens
 from trajlib.generation.masks import commit_input, random_masks
 from trajlib.generation.tasks import TASK_NUMBERS, TASKS
 from trajlib.tokenizer.quantizers import LevelEmbedding
@@ -157,6 +158,7 @@ class MaskedTransformer(nn.Module):
 
 def log_frequencies(tokens: Tensor, codebook_size: int) -> Tensor:
     """Log-frequency of each code among tokens of any shape, (codebook_size,); each code counts half an extra time."""
+    check_tokens(tokens, None, codebook_size)
     count = torch.bincount(tokens.flatten(), minlength=codebook_size) + 0.5
     return (count / count.sum()).log()
 

@@ -11,7 +11,7 @@ what a slot means.
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -69,16 +69,9 @@ FILLERS = {*ARTICLES, *NOUNS, *PLAIN_VERBS, "it", "is", "and", "an"}
 PAD, MASK = "<pad>", "<mask>"
 
 
-def _all_words() -> Iterator[str]:
-    yield from FILLERS
-    for values in PHRASES.values():
-        for phrases in values.values():
-            yield from " ".join(phrases).split()
-    for questions, answers in QUESTIONS.values():
-        yield from " ".join([*questions, *answers]).split()
-
-
-VOCABULARY = (PAD, MASK, "?", *sorted(set(_all_words())))
+_TEXTS = [*FILLERS, *(text for values in PHRASES.values() for phrases in values.values() for text in phrases)]
+_TEXTS += [text for questions, answers in QUESTIONS.values() for text in (*questions, *answers)]
+VOCABULARY = (PAD, MASK, "?", *sorted(set(" ".join(_TEXTS).split())))
 NUMBERS = {word: number for number, word in enumerate(VOCABULARY)}
 MEANINGS = {  # phrase: (slot, value)
     tuple(phrase.split()): (slot, value)
@@ -98,6 +91,8 @@ class SentenceError(ValueError):
 
 def split_words(text: str) -> list[str]:
     """The words of a text, in lower case, without punctuation. SentenceError for words outside of the vocabulary."""
+    if not isinstance(text, str):
+        raise SentenceError(f"text came as {type(text).__name__}; a sentence was expected.")
     found = re.findall(r"[^\s.,;!?]+|\?", text.lower())
     unknown = [word for word in dict.fromkeys(found) if word not in NUMBERS or word in (PAD, MASK)]
     if unknown:

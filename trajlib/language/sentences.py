@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trajlib.data.checks import generator
+from trajlib.data.checks import check_tokens, generator
 from trajlib.data.measure import measure_dot
 from trajlib.data.slots import SLOTS, VALUES
+from trajlib.data.spec import check_number
 from trajlib.generation.joint_sampling import decode_video, sample_trajectories
 from trajlib.generation.sampling import draw
 from trajlib.language.grammar import MAX_WORDS, NUMBERS, PAD, QUESTIONS, SentenceError, decode_text, encode_text, parse
@@ -37,6 +38,7 @@ def read_clip(model: LanguageModel, tokenizer: Tokenizer, tokens: Tensor) -> Rea
 
     Nothing but the tokens enters. A frame without a dot has one of radius 0 in the picture's middle.
     """
+    check_tokens(tokens, model.joint.grid, model.joint.codebook_size)
     dots = torch.cat([measure_dot(tokenizer.decode(part).float()) for part in tokens.split(BATCH)])
     return model.reading(dots.nan_to_num(model.joint.spec.centre), tokens)
 
@@ -123,10 +125,10 @@ def generate_from_text(
     videos. SentenceError for unknown words, contradictions, or a sentence that says nothing (see `grammar.parse`).
     """
     texts, clips = [texts] if isinstance(texts, str) else list(texts), min(clips, candidates)
-    if not texts:
+    check_number("candidates", candidates, 1, 10_000, whole=True)
+    check_number("clips", clips, 1, whole=True)
+    if not [parse(text) for text in texts]:
         raise SentenceError("no sentence came; at least one was expected.")
-    for text in texts:
-        parse(text)
     several = [text for text in texts for _ in range(candidates)]
     context = sentence_context(model, several)
     drawn = sample_trajectories(model.joint, None, 1, guidance, temperature, seed, context=context)

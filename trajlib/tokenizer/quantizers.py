@@ -157,10 +157,9 @@ def level_indices(codes: Any, levels: Sequence[int]) -> Any:
 def codes_from_levels(indices: Any, levels: Sequence[int]) -> Any:
     """The inverse of `level_indices`: (..., d) -> codes (...)."""
     found = as_tensor(indices)
-    check_tokens(found, None, max(levels), "level indices")
+    check_tokens(found, None, max(map(int, levels)), "level indices")
     if found.shape[-1:] != (len(levels),) or (found >= torch.tensor(levels, device=found.device)).any():
-        came = f"level indices came as {describe(found)}"
-        raise ValueError(f"{came}; expected (..., {len(levels)}), each below its own of {tuple(levels)}.")
+        raise ValueError(f"level indices came as {describe(found)}; expected (..., d), each below {tuple(levels)}.")
     codes = (found.long() * torch.tensor(_place_values(levels), device=found.device)).sum(-1)
     return codes if isinstance(indices, Tensor) else codes.numpy()
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from trajlib.data.checks import check_tokens, check_videos
 from trajlib.data.measure import FOREGROUND_THRESHOLD
-from trajlib.data.spec import VideoSpec, as_spec
+from trajlib.data.spec import VideoSpec, as_spec, check_number
 from trajlib.tokenizer.convolution import use_fast_convolutions
 from trajlib.tokenizer.quantizers import build_quantizer
 
@@ -171,6 +171,7 @@ class Tokenizer(nn.Module):
         ValueError for anything else. `batch_size` videos are encoded at a time.
         """
         check_videos(videos, self.spec)
+        check_number("batch_size", batch_size, 1, whole=True)
         parts = [
             self.quantizer(self.latents(part, **_part(cond, k, batch_size)))[1].long()
             for k, part in enumerate(videos.split(batch_size))
@@ -182,6 +183,7 @@ class Tokenizer(nn.Module):
     def decode(self, tokens: torch.Tensor, batch_size: int = 16, **cond: Any) -> torch.Tensor:
         """Tokens (b, *token_shape) -> (b, 3, frames, size, size) float32 in [0, 1]; ValueError for anything else."""
         check_tokens(tokens, self.token_shape, self.codebook_size)
+        check_number("batch_size", batch_size, 1, whole=True)
         parts = [
             self.pixels(self.quantizer.codes_to_latents(part.long()), **_part(cond, k, batch_size)).float().clamp(0, 1)
             for k, part in enumerate(tokens.split(batch_size))

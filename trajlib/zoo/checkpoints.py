@@ -10,22 +10,11 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from trajlib.atomic import FREE, locked
-from trajlib.zoo.model_files import (
-    REGISTRY,
-    SHIPPED,
-    TRAINED_ON,
-    ArtifactError,
-    Card,
-    files_of,
-    folder,
-    is_shipped,
-    names,
-    read_model,
-    spell,
-    storable,
-    widened,
-    write_model,
-)
+
+from trajlib.zoo.model_files import (  # isort: skip
+    REGISTRY, SHIPPED, TRAINED_ON, ArtifactError, Card, files_of, folder, is_shipped, names, read_model, spell,
+    storable, widened, write_model,
+)  # fmt: skip
 
 __all__ = [
     "REGISTRY", "SHIPPED", "TRAINED_ON", "ArtifactError", "Card", "folder", "is_shipped", "load", "names", "save",

@@ -12,17 +12,19 @@ from trajlib.data.spec import check_number
 from trajlib.tokenizer.video_tokenizer import FSQ_1000, LAYERS
 
 Share = Annotated[float, "from 0 to 1"]
+Rate = Annotated[float, "above 0, at most 1"]
 
 
 class Checked:
-    """Base of these dataclasses. ValueError unless an `int` field is at least 1, and a `Share` from 0 to 1."""
+    """Base of these dataclasses. ValueError unless an `int` is at least 1, a `Share` from 0 to 1, a `Rate` above 0."""
 
     def __post_init__(self) -> None:
         for part in fields(self):  # type: ignore[arg-type]  # of the dataclasses below
+            value = getattr(self, part.name)
             if part.type is int:
-                check_number(part.name, getattr(self, part.name), 1, whole=True)
-            if part.type is Share:
-                check_number(part.name, getattr(self, part.name), 0, 1)
+                check_number(part.name, value, 1, whole=True)
+            if part.type in (Share, Rate, Rate | None) and value is not None:
+                check_number(part.name, value, 0, 1, above=part.type is not Share)
 
 
 @dataclass(frozen=True)
@@ -31,18 +33,12 @@ class Train(Checked):
 
     steps: int
     batch: int
-    lr: float  # AdamW's peak learning rate
-    muon: float | None = None  # Muon's peak learning rate, for the layers' matrices; None: AdamW for all
+    lr: Rate  # AdamW's peak learning rate
+    muon: Rate | None = None  # Muon's peak learning rate, for the layers' matrices; None: AdamW for all
     ema: Share = 0.99  # decay of the averaged weights
     weight_decay: Share = 0.01
     bf16: bool = True  # compute in bfloat16 where that is fast
     log_lines: int = 8  # lines that a training prints
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("lr", "muon"):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), 0, 1, above=True)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -232,8 +228,6 @@ RECIPES = {
 
 def recipes_of(profile: "str | Recipes") -> Recipes:
     """The `Recipes` called `profile`, or those that were passed; ValueError lists the names."""
-    if isinstance(profile, Recipes):
-        return profile
-    if profile not in RECIPES:
+    if not isinstance(profile, Recipes) and profile not in list(RECIPES):
         raise ValueError(f"PROFILE is {profile!r}; it must be one of {', '.join(map(repr, RECIPES))}.")
-    return RECIPES[profile]
+    return profile if isinstance(profile, Recipes) else RECIPES[profile]

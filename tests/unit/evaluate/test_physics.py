@@ -70,7 +70,7 @@ PATH, RADIUS = np.zeros((2, 16, 2)), np.ones((2, 16))
 @pytest.mark.parametrize(
     ("path", "radius", "message"),
     [
-        (PATH, RADIUS[:, :8], r"path \(2, 16, 2\) and radius \(2, 8\) came; expected"),
+        (PATH, RADIUS[:, :8], r"radius came as ndarray float64 \(2, 8\); expected numbers of shape \(2, 16\)"),
         (PATH[:, :4], RADIUS[:, :4], "4 frames came"),
         (PATH * np.nan, RADIUS, "NaN"),
         (PATH, 0 * RADIUS, "not positive"),

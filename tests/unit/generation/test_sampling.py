@@ -387,7 +387,7 @@ def test_bad_labels_get_one_sentence(model, labels, says):
 
 @pytest.mark.parametrize("steps", [0, -1])
 def test_no_step_is_no_decoding(model, steps):
-    with pytest.raises(ValueError, match=rf"^steps is {steps}; a whole number from 1 was expected\.$"):
+    with pytest.raises(ValueError, match=rf"^steps is {steps}; a whole number from 1 to 10000 was expected\.$"):
         generate(model, [0], steps=steps)
 
 

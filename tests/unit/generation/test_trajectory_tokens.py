@@ -77,8 +77,8 @@ def test_other_numbers_of_frames(frames):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (torch.zeros(2, 15, 3), r"came as \(2, 15, 3\); expected \(b, 16, 3\)"),
-        (torch.zeros(16, 3), r"came as \(16, 3\)"),
+        (torch.zeros(2, 15, 3), r"\(2, 15, 3\); expected a float32 tensor of shape \(any, 16, 3\)"),
+        (torch.zeros(16, 3), r"came as torch.float32 \(16, 3\)"),
         (torch.full((1, 16, 3), torch.nan), "NaN or infinity"),
     ],
 )
