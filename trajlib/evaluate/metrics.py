@@ -22,8 +22,7 @@ def psnr(videos: Tensor, recon: Tensor) -> Tensor:
     check_pixels(videos, recon, dims=range(2, 6))  # or some pixels of each clip
     from torchmetrics.functional.image import peak_signal_noise_ratio  # a second, which not every notebook has to wait
 
-    dims = tuple(range(1, videos.ndim))
-    return peak_signal_noise_ratio(recon, videos, data_range=1.0, reduction="none", dim=dims)
+    return peak_signal_noise_ratio(recon, videos, data_range=1.0, reduction="none", dim=tuple(range(1, videos.ndim)))
 
 
 def foreground_psnr(videos: Tensor, recon: Tensor) -> Tensor:
