@@ -15,7 +15,7 @@ def to_float(videos: torch.Tensor | np.ndarray) -> torch.Tensor:
     came = getattr(videos, "dtype", type(videos).__name__)
     if came not in (torch.uint8, np.uint8):
         raise ValueError(f"videos came as {came}; uint8 in 0..255 was expected: floats in [0, 1] need no scaling.")
-    return torch.as_tensor(videos).float() / 255
+    return (videos if isinstance(videos, torch.Tensor) else torch.tensor(videos)).float() / 255
 
 
 def as_uint8(video: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from trajlib.classify.i3d import I3D
 from trajlib.classify.readers import Simple3DCNN
 from trajlib.course.options import Options
+from trajlib.data.checks import check_labels
 from trajlib.data.spec import VideoSpec
 from trajlib.data.video_files import to_float, write_mp4
 from trajlib.generation import sampling
@@ -22,6 +23,15 @@ from trajlib.training import optimizers
 from trajlib.zoo import checkpoints
 
 SPACE, TIME = ("compress_space", 8), ("compress_time", 8)
+
+
+def test_read_only_arrays_are_taken_without_a_warning(recwarn):
+    frames, labels = np.full((1, 3, 2, 4, 4), 255, np.uint8), np.arange(4)
+    for array in (frames, labels):
+        array.flags.writeable = False
+    assert to_float(frames).min() == 1
+    assert check_labels(labels).tolist() == [0, 1, 2, 3]
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 # ---- files ----
