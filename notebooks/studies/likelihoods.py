@@ -133,7 +133,8 @@ def run(job, context):
     with bf16_autocast():
         tokens = torch.cat([tokenizer.encode(part) for part in videos]).flatten(1)
     if job["model"] == "autoregressive":
-        bits = batches(lambda x, y: of_classes(lambda z: clip_bits(net, x, z), y, net.num_classes), tokens, labels)
+        grids = tokens.unflatten(1, net.grid)
+        bits = batches(lambda x, y: of_classes(lambda z: clip_bits(net, x, z), y, net.num_classes), grids, labels)
         add("bits a clip", bits[:, 0])
         add_classes("bits a clip", bits)
         return rows

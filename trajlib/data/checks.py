@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from trajlib.data.spec import VideoSpec, check_number, describe
@@ -70,15 +71,14 @@ def check_array(name: str, values: Any, *shape: int | None, tensor: bool = False
 
     ValueError, in one sentence, for what has another shape (None: any length), NaN or infinity.
     """
-    found = values if tensor else as_tensor(values)
-    types = (torch.float32,) if tensor else (torch.float64, torch.float32, torch.float16, *INDEX_DTYPES)
-    is_array = isinstance(found, torch.Tensor) and found.ndim == len(shape) and found.dtype in types
-    if not is_array or any(n not in (None, came) for n, came in zip(shape, found.shape, strict=True)):
+    found: Any = values if tensor else np.asarray(values)
+    good = getattr(found, "dtype", None) == torch.float32 if tensor else found.dtype.kind in "fiu"
+    if not good or len(shape) != found.ndim or any(m not in (None, n) for n, m in zip(found.shape, shape, strict=True)):
         expected = f"{'a float32 tensor' if tensor else 'numbers'} of shape {str(shape).replace('None', 'any')}"
         raise ValueError(f"{name} came as {describe(values)}; expected {expected}.")
-    if not found.isfinite().all():
+    if not (found.isfinite() if tensor else np.isfinite(found)).all():
         raise ValueError(f"{name} has NaN or infinity; finite numbers were expected.")
-    return found if tensor else found.detach().double().numpy()
+    return found if tensor else found.astype(float, copy=False)
 
 
 def check_labels(labels: Any, num_classes: int = len(FAMILIES), names: Sequence[str] = FAMILIES) -> torch.Tensor:
@@ -109,6 +109,6 @@ def check_probabilities(p: torch.Tensor) -> None:
 def as_tensor(values: Any) -> Any:
     """A tensor of these numbers, or what came where they are none: a check then refuses it."""
     try:
-        return torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError):  # torch's, about names, None, or numbers of too many digits
+        return values if isinstance(values, torch.Tensor) else torch.from_numpy(np.array(values, order="C"))
+    except (TypeError, ValueError, RuntimeError):  # about names, None, or numbers of too many digits
         return values

@@ -102,7 +102,7 @@ def entropy(answers: np.ndarray) -> float:
 
 def sectors(vectors: np.ndarray, parts: int = 8) -> np.ndarray:
     """Directions of vectors (m, 2) as one of `parts` equal sectors, (m,); 0 begins at the x axis."""
-    vectors = check_array("vectors", vectors, None, 2)
+    check_array("vectors", vectors, None, 2)
     turn = np.arctan2(vectors[:, 1], vectors[:, 0]) / (2 * np.pi) % 1
     return np.floor(turn * parts).astype(int) % parts
 
@@ -151,7 +151,7 @@ def shape_moments(pictures: np.ndarray, order: int = 5) -> np.ndarray:
     Absolute central moments along the shape's principal axes, in its own unit of length; then that unit, and the
     total and the largest darkness.
     """
-    pictures = check_array("pictures", pictures, None, None, None)
+    check_array("pictures", pictures, None, None, None)
     v, u = np.mgrid[: pictures.shape[1], : pictures.shape[2]].astype(np.float32)
     mass = pictures / pictures.sum((1, 2), keepdims=True)
     u, v = (w - (mass * w).sum((1, 2), keepdims=True) for w in (u, v))  # (n, h, w) about the centroid

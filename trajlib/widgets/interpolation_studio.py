@@ -110,7 +110,7 @@ def fits_tokenizer(transformer, tokenizer):
 def resample_positions(transformer, index, tokens, masked, label, steps=6, seed=0):
     """Predict the masked positions of tokens (t, h, w) again, given all others; `index` is their `TokenIndex`."""
     condition, observed = index.to_tensor(tokens[None]), torch.from_numpy(~masked)[None]
-    observed = observed.reshape(*observed.shape, *[1] * (condition.ndim - 4))  # the same for all codebooks
+    observed = observed.reshape(*observed.shape, *[1] * (condition.ndim - 4)).expand_as(condition)  # for all codebooks
     labels = [label] if transformer.num_classes else None
     given = {"condition": condition, "observed": observed, "refine": False}
     return index.from_tensor(generate(transformer, labels, steps, seed=seed, **given))[0]

@@ -372,7 +372,7 @@ def test_a_model_without_classes_needs_no_labels_and_takes_none():
     [
         ([4], r"labels run from 4 to 4; the classes are 0 linear, 1 circular, 2 helical, 3 parabolic\."),
         ([-1, 0], "labels run from -1 to 0"),
-        ([0.5], r"torch.float32 \(1,\); expected whole numbers of shape \(b,\)"),
+        ([0.5], r"torch.float64 \(1,\); expected whole numbers of shape \(b,\)"),
         ([[0, 1]], r"expected whole numbers of shape \(b,\)"),
         (2, r"expected whole numbers of shape \(b,\)"),
         ([], r"expected whole numbers of shape \(b,\)"),
