@@ -221,16 +221,19 @@ def jackknife(
     return float(value - 1.96 * error), float(value + 1.96 * error)
 
 
-def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
+def kernel_distance(
+    a: np.ndarray, b: np.ndarray, degree: int = 3, offset: float = 1.0, standardized: bool = True
+) -> float:  # fmt: skip
     """Unbiased squared maximum mean discrepancy of features (n, d) and real ones (m, d), kernel (x.y / d + 1)^3.
 
     Binkowski et al. (KID, arXiv 1801.01401): 0 on average for two sets of one kind, whatever their size. Features are
-    standardized by the real ones, lest the largest decide alone.
+    standardized by the real ones, lest the largest decide alone. `offset` and `degree`: those of another kernel.
     """
     (n, d), m = a.shape, len(b)
-    spread = np.where(b.std(0) > 1e-3 * b.std(0).max(), b.std(0), np.inf)  # a feature that never changes tells nothing
-    a, b = ((x - b.mean(0)) / spread for x in (a, b))
-    aa, bb, ab = ((x @ y.T / d + 1) ** 3 for x, y in ((a, a), (b, b), (a, b)))
+    if standardized:  # a feature that never changes tells nothing
+        spread = np.where(b.std(0) > 1e-3 * b.std(0).max(), b.std(0), np.inf)
+        a, b = ((x - b.mean(0)) / spread for x in (a, b))
+    aa, bb, ab = ((x @ y.T / d + offset) ** degree for x, y in ((a, a), (b, b), (a, b)))
     within = (aa.sum() - np.trace(aa)) / (n * (n - 1)) + (bb.sum() - np.trace(bb)) / (m * (m - 1))
     return float(within - 2 * ab.mean())
 
