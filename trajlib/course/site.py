@@ -52,6 +52,7 @@ TURNING = (
     '<div class="plotly-figure" role="img" aria-label="{alt}"><script type="application/json">{json}</script></div>'
 )
 UNIT = re.compile(r"(?<=\d) (?=(?:%|dB|px|bits?|s)(?!\w))")
+RANGE = re.compile(r"(?<=\d)–(?=\d)")
 FRONT = """\
 {about}
 
@@ -205,12 +206,12 @@ def setup(app) -> dict[str, Any]:
 
 
 def _keep_units(app, doctree, docname) -> None:
-    """In tables, whose columns are narrow, no line ends between a number and its unit."""
+    """In tables, whose columns are narrow, no line ends between a number and its unit, or within a range."""
     from docutils.nodes import Text, entry
 
     for cell in doctree.findall(entry):
         for text in list(cell.findall(Text)):
-            text.parent.replace(text, Text(UNIT.sub("\u00a0", text)))
+            text.parent.replace(text, Text(RANGE.sub("\u2060–\u2060", UNIT.sub("\u00a0", text))))
 
 
 def _inline_formula(translator, node) -> None:

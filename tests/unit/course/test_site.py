@@ -200,14 +200,15 @@ def test_a_link_to_nowhere_is_reported(tmp_path):
     assert "09_missing" in warning
 
 
-def test_no_line_of_a_table_ends_between_a_number_and_its_unit(tmp_path):
+def test_no_line_of_a_table_ends_between_a_number_and_its_unit_or_within_a_range(tmp_path):
     path = write_notebook(tmp_path / "nb", "01_alone")
     nb = nbformat.read(path, 4)
-    table = "| share | words |\n|---|---|\n| 25.0 % (24.1 to 26.0 %), 3 dB | 5 sizes, 2 pxs |\n"
+    table = "| share | words |\n|---|---|\n| 25.0 % (24.1 to 26.0 %), 3 dB, (99–100) | 5 sizes, 2 pxs |\n"
     nb.cells.append(nbformat.v4.new_markdown_cell(f"{table}\n`25 %` and 25 %"))
     nbformat.write(nb, path)
     site.build(tmp_path / "site", [site.Page(path)], "", tmp_path / "README.md", tmp_path / "nb")
     page = (tmp_path / "site" / "01_alone.html").read_text(encoding="utf-8").replace("&#160;", "\u00a0")
     assert "25.0\u00a0% (24.1 to 26.0\u00a0%), 3\u00a0dB" in page
+    assert "99\u2060–\u2060100" in page  # nor within a range
     assert "5 sizes, 2 pxs" in page
     assert "and 25 %" in page
