@@ -52,8 +52,8 @@ COLUMNS = {"method": str, "quality": int} | dict.fromkeys(
 
 @dataclass(frozen=True)
 class Settings:
-    clips: int = 50  # test clips
-    coded_clips: int = 50  # of these, those whose tokens are written as bytes
+    clips: int = 200  # test clips
+    coded_clips: int = 200  # of these, those whose tokens are written as bytes
     entropy_clips: int = 1000  # test clips whose tokens are counted
     grid: dict = field(default_factory=lambda: {"h26x": (20, 30, 40, 51), "av1, vp9": (20, 40, 55, 63)})
 
