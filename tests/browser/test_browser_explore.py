@@ -7,7 +7,7 @@ from studiopage import Studio, served
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(labdrive.TEST_SECONDS)]
 
-NAMES = ("trajectories", "tokens", "interpolation", "masks", "paths", "corruptions")
+NAMES = ("trajectories", "tokens", "bits", "interpolation", "masks", "paths", "corruptions")
 MARGIN = 24  # of the page, left and right
 LARGE, SMALL = (
     (848, 679),
@@ -76,6 +76,18 @@ def test_the_map_of_the_codebook_follows_the_clip_and_shows_its_effect_on_the_sa
     assert page.locator(".tl-code").input_value() in plane.get_attribute("aria-label")
     assert studio.picture('canvas[data-video="change"]') != change
     assert all(page.locator(part).first.is_visible() for part in (".tl-plane", 'canvas[data-video="change"]'))
+    assert studio.complaints() == []
+
+
+def test_one_bit_of_eighteen_is_flipped(opened):
+    studio = opened("bits", width=LARGE[0] + MARGIN, height=LARGE[1])
+    code = studio.page.locator(".tl-code")
+    before = code.input_value()
+    steps = studio.page.locator(".tl-levels button")
+    assert steps.count() == 18
+    studio.answered(".tl", lambda: steps.nth(17).click())
+    assert code.input_value() != before
+    assert "1 of 128 tokens changed" in studio.page.locator(".tl").inner_text()
     assert studio.complaints() == []
 
 

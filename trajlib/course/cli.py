@@ -48,8 +48,9 @@ With --scaling: how time and memory of a training step grow with clips, size, fr
 on one core, with a fitted law; then what data sheets of GPUs promise, extrapolated. About two minutes.
 """
 EXPLORE = """\
-Open the studios of the notebooks as one page in the browser: make a clip, explore its tokens, mask and predict, draw a
-path, corrupt a clip. No JupyterLab and no network are needed; only this machine can open the page. Ctrl+C ends it.
+Open the studios of the notebooks as one page in the browser: make a clip, explore its tokens, flip one of a token's 18
+bits, mask and predict, draw a path, corrupt a clip. No JupyterLab and no network are needed; only this machine can open
+the page. Ctrl+C ends it.
 """
 
 

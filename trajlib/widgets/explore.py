@@ -45,8 +45,8 @@ def _clips():
 
 
 @cache
-def _index():
-    return TokenIndex(_model("tokenizer"), _clips())
+def _index(tokenizer="tokenizer"):
+    return TokenIndex(_model(tokenizer), _clips())
 
 
 def _clip_of(family):
@@ -57,6 +57,10 @@ def _explorer():
     index = _index()
     layouts = {"patches": index.patch_layout(), "codes": index.code_layout()}
     return TokenExplorer(index, _clip_of("circular"), None, layouts, code_colourings(index))
+
+
+def _bits():
+    return TokenExplorer(_index("tokenizer_lfq18"), _clip_of("circular"))
 
 
 def _interpolation():
@@ -80,6 +84,7 @@ def _corruptions():
 STUDIOS = {  # name in the address: the text of its button, its class, what makes one
     "trajectories": ("make a clip", TrajectoryStudio, TrajectoryStudio),
     "tokens": ("explore its tokens", TokenExplorer, _explorer),
+    "bits": ("flip one of 18 bits", TokenExplorer, _bits),
     "interpolation": ("from clip to clip", InterpolationStudio, _interpolation),
     "masks": ("mask and predict", MaskStudio, _masks),
     "paths": ("draw a path", PathStudio, _paths),
