@@ -3,7 +3,8 @@
 1,000 samples of a model, a quarter of each class. "gaussian" has no network: a linear-Gaussian sampler of trajectories
 for each class, drawn by the renderer in colours of training clips. "real" are test clips, other ones than those that
 distances, precision and recall compare with; "reconstructions" are the same clips after the tokenizer, the upper bound
-of whatever it decodes. The last sources spoil real clips on purpose: they show what a distance notices.
+of whatever it decodes. Then come real clips that are spoilt on purpose: they show what a distance notices. The last
+sources are the joint transformer's video along trajectories of real clips: they show where class consistency is lost.
 
 What each model was trained on differs: the column `examples` says how many examples it has seen.
 """
@@ -29,9 +30,10 @@ from trajlib.data.video_files import to_float
 from trajlib.evaluate import metrics
 from trajlib.evaluate.samples import TrackStats, check_physics, interpolate_gaps, track_video
 from trajlib.generation.autoregressive import generate_autoregressive
-from trajlib.generation.joint_sampling import generate
+from trajlib.generation.joint_sampling import decode_video, generate
 from trajlib.training.optimizers import bf16_autocast
 from trajlib.zoo import checkpoints
+from trajlib.zoo.joint_recipe import measured_tracks
 
 BATCH = 50
 SAMPLERS: dict[str, tuple[str, Callable[..., Tensor], dict[str, Any]]] = {  # model, its sampler, settings
@@ -41,7 +43,8 @@ SAMPLERS: dict[str, tuple[str, Callable[..., Tensor], dict[str, Any]]] = {  # mo
     "autoregressive, guidance 3": ("autoregressive", generate_autoregressive, {"guidance": 3.0}),
 }
 CORRUPTED = {"jitter 0.5 px": 0.5, "jitter 1 px": 1.0, "jitter 2 px": 2.0}
-SOURCES = (*SAMPLERS, "gaussian", "reconstructions", "real", *CORRUPTED, "frames shuffled")
+GIVEN = {"joint, real trajectories": False, "joint, rounded trajectories": True}  # whether they are rounded to tokens
+SOURCES = (*SAMPLERS, "gaussian", "reconstructions", "real", *CORRUPTED, "frames shuffled", *GIVEN)
 MODELS = ("tokenizer", "transformer", "plain_transformer", "autoregressive", "i3d")
 KEYS = ("model", "seed")
 # 95 % intervals over clips: Wilson's for shares, the bootstrap for means, order statistics for medians, the jackknife
@@ -61,7 +64,9 @@ class Settings:
 
 
 FULL = Settings()
-SMOKE = Settings(16, 16, 16, 48, 10, 4, {"seeds": (0,), "models": ("joint", "gaussian", "real")})
+SMOKE = Settings(
+    16, 16, 16, 48, 10, 4, {"seeds": (0,), "models": ("joint", "gaussian", "real", "joint, rounded trajectories")}
+)
 
 
 def jobs(settings):
@@ -98,6 +103,20 @@ def gaussian(labels: Tensor, seed: int, context) -> Batches:
             colour = tracks[rng.integers(len(tracks))].params.colour
             videos.append(render(found[:, :2], found[:, 2].clip(0.5), colour, data.spec))
         yield to_float(torch.from_numpy(np.stack(videos))), time.process_time() - began
+
+
+def given(name: str, n: int, seed: int, context) -> Batches:
+    """The joint transformer's video along the trajectories of test clips n, n + 1, ..., in place of sampled ones."""
+    net, tokenizer = (checkpoints.load(part, context.artifacts)[0] for part in ("transformer", "tokenizer"))
+    data = split("test")
+    for part in torch.arange(n, 2 * n).split(BATCH):
+        began = time.process_time()
+        trajectories, _ = measured_tracks([data.track(i) for i in part.tolist()])
+        if GIVEN[name]:
+            trajectories = net.trajectory.decode(net.trajectory.encode(trajectories))
+        with bf16_autocast():
+            videos = tokenizer.decode(decode_video(net, trajectories, seed=10_000 * (seed + 1) + int(part[0])))
+        yield videos, time.process_time() - began
 
 
 def real(name: str, n: int, seed: int, context) -> Batches:
@@ -253,6 +272,8 @@ def run(job, context):
     n, labels = settings.clips, torch.arange(settings.clips) % 4
     if name in SAMPLERS:
         batches, examples = sampled(name, labels, seed, context), trained_on(name, context)
+    elif name in GIVEN:
+        batches, examples = given(name, n, seed, context), trained_on("joint", context)
     elif name == "gaussian":
         batches, examples = gaussian(labels, seed, context), settings.gaussian_tracks
     else:

@@ -28,7 +28,7 @@ def test_notebook(path):
 
 
 def test_notebooks_are_numbered_without_gaps_and_doubles():
-    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(13))
+    assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(14))
 
 
 def test_all_notebooks_together_are_small():
