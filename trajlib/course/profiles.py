@@ -175,6 +175,7 @@ SETTINGS: dict[str, dict[str, Settings]] = {
         "smoke": OwnVideos(steps=4, dim=8, codec_windows=1, transformer_steps=4, ball_frames=120, tuning_steps=4),
     },
     "12": {"full": Report(), "smoke": Report(test_clips=16)},
+    "13": {"full": Settings(), "smoke": Settings()},  # it reads tables of studies
 }
 
 
