@@ -12,12 +12,15 @@ with the same real clips, by five measures:
 - "physics": the share of clips whose motion is not of the class that was asked for. It needs the truth.
 
 Our I3D has learnt classes that differ in motion alone. The I3D of published FVDs has learnt human actions, which the
-scene and the objects help to tell apart.
+scene and the objects help to tell apart. So "Frechet, I3D" cannot be compared with published FVDs; `standard_fvd` can,
+for those who have the file of that I3D. The study does not need it.
 """
 
 import functools
+import warnings
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -46,6 +49,7 @@ FAULTS = {  # kind, strengths
     "frozen": ("motion", (4.0, 8.0, 12.0)),  # last frames that repeat the one before them
 }
 SIZES = (100, 200, 500, 1000, 2000)
+FEWEST_FRAMES = 10  # of FVD
 GENERATORS = ("joint", "gaussian", "autoregressive", "plain")
 MODELS = ("tokenizer", "transformer", "plain_transformer", "autoregressive", "i3d")
 KEYS = ("source", "strength")
@@ -122,6 +126,55 @@ def motion_histograms(paths: np.ndarray, bins: int = 8, window: int = 4) -> np.n
         lengths = np.eye(bins)[which] * np.linalg.norm(vectors, axis=-1, keepdims=True)  # (n, t, bins)
         found.append(lengths.reshape(len(paths), -1, window, bins).sum(2).reshape(len(paths), -1))
     return np.concatenate(found, 1)
+
+
+# ---- FVD as it is published ----
+
+
+@torch.no_grad()
+def standard_features(videos: torch.Tensor, path: str | Path, batch: int = 10) -> np.ndarray:
+    """What FVD (Unterthiner et al., arXiv 1812.01717) compares: videos (n, 3, t, h, w) in [0, 1] -> (n, 400) float64.
+
+    `path`: the I3D trained on Kinetics-400, as the TorchScript archive `i3d_torchscript.pt` of StyleGAN-V (Skorokhodov
+    et al., arXiv 2112.14683), which is neither shipped nor downloaded here. It brings code of its own, which runs when
+    it is called: name only a file from a source that you trust. As there it receives whole numbers 0..255, scales them
+    and resizes the frames to 224 x 224 itself. Its last pooling needs two time steps, so a video needs ten frames.
+
+    ValueError, one sentence, for other videos, and for a file that is missing or another one.
+    """
+    found, tensor = [], isinstance(videos, torch.Tensor)
+    if not tensor or videos.ndim != 5 or videos.shape[1] != 3 or videos.shape[2] < FEWEST_FRAMES or not len(videos):
+        came = tuple(videos.shape) if tensor else type(videos).__name__
+        raise ValueError(f"FVD takes videos (n, 3, t, h, w) with {FEWEST_FRAMES} frames or more; {came} came.")
+    if not videos.is_floating_point() or videos.min() < 0 or videos.max() > 1:
+        raise ValueError(f"FVD takes videos in [0, 1]; {videos.dtype}, {videos.min()} to {videos.max()} came.")
+    if not Path(path).is_file():
+        raise ValueError(f"There is no file at {path}: name your copy of i3d_torchscript.pt, the course has none.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch prefers a newer format, in which the file is not
+            detector = torch.jit.load(str(path), map_location="cpu").eval()
+        for part in videos.split(batch):
+            whole = (255 * part).round().to(torch.uint8)  # as StyleGAN-V calls it
+            found.append(detector(whole, rescale=True, resize=True, return_features=True).double())
+    except (RuntimeError, ValueError, AttributeError) as error:
+        why = str(error).strip().split("\n")[0][:100]
+        raise ValueError(f"{path} does not work as StyleGAN-V's i3d_torchscript.pt: {why}.") from None
+    features = torch.cat(found)
+    if features.shape != (len(videos), 400) or not features.isfinite().all():
+        raise ValueError(f"{path} is not StyleGAN-V's i3d_torchscript.pt: it gives {tuple(features.shape)} features.")
+    return features.numpy()
+
+
+def standard_fvd(videos: torch.Tensor, real: torch.Tensor, path: str | Path) -> float:
+    """FVD of generated against real videos, (n, 3, t, h, w) and (m, 3, t, h, w) in [0, 1]; see `standard_features`.
+
+    Like any Fréchet distance it is larger for fewer clips: published ones compare 2,048 with as many, of 16 frames
+    each. ValueError for fewer than two.
+    """
+    if min(len(videos), len(real)) < 2:
+        raise ValueError(f"FVD compares sets of two videos or more; {len(videos)} and {len(real)} came.")
+    return frechet_distance(standard_features(videos, path), standard_features(real, path))
 
 
 DISTANCES = {  # what they compare, and how

@@ -75,6 +75,7 @@ class Run:
         """The trained model and its card's facts; `data`: what it was trained on, in words.
 
         A checkpoint stands next to the artifacts. `part`: one training of several, with settings of its own.
+        The card's "curve" holds the means of each figure over at most twenty equal parts of the training, in order.
         """
         name, train = f"{self.name}{part}", train or self.cfg.train
         print(f"{name}: no trained one in {str(self.artifacts)!r}; training {train.steps} steps")
@@ -84,14 +85,18 @@ class Run:
             callback=self.callback,
         )  # fmt: skip
         last = {key: round(sum(v[-50:]) / len(v[-50:]), 4) for key, v in history.items()}
+        curve = {key: [round(p.mean().item(), 4) for p in torch.tensor(v).chunk(20)] for key, v in history.items()}
         card = {"recipe": train.options | {"batch": train.batch}, "seed": self.recipes.seed, "data": data}
-        card |= {"profile": self.recipes.name, "examples": train.steps * train.batch, "figures": last}
+        card |= {"profile": self.recipes.name, "examples": train.steps * train.batch, "figures": last, "curve": curve}
         card |= {"minutes": round((time.time() - self.began) / 60, 1), "threads": torch.get_num_threads()}
         return model, card | {TRAINED_ON: self.trained_on}
 
 
 def recipe(stored: torch.dtype) -> Callable[[Callable[[Run], Built]], Callable[..., Built]]:
-    """Decorator: train(run) -> (model, card) becomes the recipe of that name, whose weights are stored as `stored`."""
+    """Decorator: train(run) -> (model, card) becomes the recipe of that name, whose weights are stored as `stored`.
+
+    `recipe.train` is the undecorated function, for a `Run` of another kind.
+    """
 
     def of(train: Callable[[Run], Built]) -> Callable[..., Built]:
         name = train.__name__
@@ -101,13 +106,10 @@ def recipe(stored: torch.dtype) -> Callable[[Callable[[Run], Built]], Callable[.
             callback: Callable | None = None,
         ) -> Built:  # fmt: skip
             settings, data = recipes_of(profile), data or split("train")
+            run = Run(name, settings, artifacts, data, callback, time.time())
+            return train_or_load(name, artifacts, lambda: train(run), stored, made_from(name, settings, data))
 
-            def run() -> Built:
-                return train(Run(name, settings, artifacts, data, callback, time.time()))
-
-            return train_or_load(name, artifacts, run, stored, made_from(name, settings, data))
-
-        train_unless_there.__name__, train_unless_there.__doc__ = name, train.__doc__
+        train_unless_there.__name__, train_unless_there.__doc__, train_unless_there.train = name, train.__doc__, train
         return train_unless_there
 
     return of
@@ -145,14 +147,14 @@ def _train_tokenizer(run):
     said = f"{crop_steps * cfg.crop_batch:,} clips as crops, then "
     said += f"{(steps - crop_steps) * cfg.train.batch + cfg.position.steps * cfg.position.batch:,} whole clips"
     model = run.build(Tokenizer, **vars(cfg.model), spec=run.data.spec)
-    model, _ = run.fit(model, tokenizer_loss(chroma_weight=cfg.chroma_weight), batch, said)
+    model, first = run.fit(model, tokenizer_loss(chroma_weight=cfg.chroma_weight), batch, said)
     first_stage = tokenizer_figures(model, cfg.validation_clips)
     weights = {"position_weight": cfg.position_weight, "quantizer_weight": cfg.quantizer_weight}
     loss = tokenizer_loss(chroma_weight=cfg.chroma_weight, **weights)
     model, card = run.fit(model, loss, lambda step: batch(steps + step), said, ".position", cfg.position)
     model.half().float()  # measured as it will be stored
     card |= {"recipe": cfg.train.options, "position stage": cfg.position.options | weights}
-    card |= {"first stage": first_stage, "chroma_weight": cfg.chroma_weight}
+    card |= {"first stage": first_stage, "first stage curve": first["curve"], "chroma_weight": cfg.chroma_weight}
     return model, card | {"figures": card["figures"] | tokenizer_figures(model, cfg.validation_clips)}
 
 

@@ -1,5 +1,7 @@
 """Distances on cases with a known answer; faults that change what they are to change; the reading of a small table."""
 
+import re
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -110,3 +112,96 @@ def test_agreement_is_a_rank_correlation():
     assert distances.agreement(frame).tolist() == pytest.approx([1.0] * len(distances.DISTANCES))
     frame.loc[frame["distance"] == "physics", "value"] *= -1
     assert distances.agreement(frame).tolist() == pytest.approx([-1.0] * len(distances.DISTANCES))
+
+
+# ---- FVD, with a stand-in for the standard file ----
+
+
+class Detector(torch.nn.Module):
+    """Called as the I3D of StyleGAN-V; its features are the colours of the first 132 positions, and four zeros."""
+
+    def __init__(self, dim: int = 400):
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x, rescale: bool = False, resize: bool = False, return_features: bool = False):
+        assert rescale & resize & return_features
+        assert x.dtype == torch.uint8
+        return torch.nn.functional.pad(x.float().flatten(2)[:, :, :132].flatten(1), [0, self.dim - 396])
+
+
+class Classifier(torch.nn.Module):
+    def forward(self, x):
+        return x
+
+
+def scripted(module, path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch prefers a newer format, in which the file is not
+        torch.jit.save(torch.jit.script(module), str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    return scripted(Detector(), tmp_path_factory.mktemp("detector") / "i3d_torchscript.pt")
+
+
+def videos_of(n, seed, frames=10):
+    return torch.rand(n, 3, frames, 6, 6, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_standard_network_receives_bytes_and_its_batches_do_not_matter(detector):
+    videos = videos_of(7, 0)
+    found = distances.standard_features(videos, detector)
+    assert found.shape == (7, 400)
+    np.testing.assert_array_equal(found[:, :132], (255 * videos).round()[:, 0].flatten(1)[:, :132])
+    np.testing.assert_array_equal(distances.standard_features(videos, detector, batch=2), found)
+
+
+def test_fvd_is_the_frechet_distance_of_these_features(detector):
+    one, other = videos_of(30, 1), 0.5 * videos_of(40, 2)
+    features = [distances.standard_features(part, detector) for part in (one, other)]
+    assert distances.standard_fvd(one, other, detector) == pytest.approx(distances.frechet_distance(*features))
+    assert distances.standard_fvd(one, other, detector) > 1e5
+    assert distances.standard_fvd(one, one, detector) == pytest.approx(0, abs=10)  # eigenvalues of 0 come out as 1e-6
+
+
+WRONG = {
+    "missing": (lambda path: path, "There is no file at"),
+    "a folder": (lambda path: path.mkdir() or path, "There is no file at"),
+    "text": (lambda path: path.write_text("<html>") and path, "does not work as StyleGAN-V's .*not a ZIP"),
+    "weights alone": (lambda path: torch.save({}, path) or path, "does not work as StyleGAN-V's"),
+    "called otherwise": (lambda path: scripted(Classifier(), path), r"does not work as StyleGAN-V's .*argument"),
+    "other features": (lambda path: scripted(Detector(1024), path), r"it gives \(2, 1024\) features"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_another_file_is_one_sentence(name, tmp_path):
+    make, sentence = WRONG[name]
+    with pytest.raises(ValueError, match=sentence) as caught:
+        distances.standard_features(videos_of(2, 0), make(tmp_path / "i3d.pt"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("videos", "sentence"),
+    [
+        (videos_of(2, 0, frames=9), "with 10 frames or more; (2, 3, 9, 6, 6) came"),
+        (videos_of(2, 0).transpose(1, 2), "(n, 3, t, h, w) with 10 frames or more; (2, 10, 3, 6, 6) came"),
+        (videos_of(0, 0), "(0, 3, 10, 6, 6) came"),
+        (255 * videos_of(2, 0), "FVD takes videos in [0, 1]; torch.float32"),
+        (videos_of(2, 0).byte(), "FVD takes videos in [0, 1]; torch.uint8"),
+        (videos_of(2, 0).numpy(), "ndarray came"),
+    ],
+)
+def test_other_videos_are_one_sentence(videos, sentence, detector):
+    with pytest.raises(ValueError, match=re.escape(sentence)) as caught:
+        distances.standard_features(videos, detector)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_video_has_no_covariance(detector):
+    with pytest.raises(ValueError, match="sets of two videos or more; 1 and 2 came"):
+        distances.standard_fvd(videos_of(1, 0), videos_of(2, 0), detector)

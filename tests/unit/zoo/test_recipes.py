@@ -105,6 +105,15 @@ def test_the_tokenizer_has_two_stages(monkeypatch, tmp_path):
     assert card["position stage"] == cfg.position.options | weights
 
 
+def test_a_card_keeps_the_curve_of_its_training(monkeypatch, tmp_path):
+    history = {"loss": [float(k) for k in range(45)], "accuracy": [0.12504] * 45}
+    monkeypatch.setattr(recipes, "fit", lambda model, *args, **options: (model, history))
+    _, card = recipes.simple_3dcnn(tmp_path, shorter())
+    assert card["curve"]["loss"] == [float(k) for k in range(1, 45, 3)]  # means of three steps each
+    assert card["curve"]["accuracy"] == [0.125] * 15
+    assert card["figures"]["loss"] == 22.0
+
+
 # ---- identity: what is loaded or resumed says what it was made from ----
 
 
