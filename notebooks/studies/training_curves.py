@@ -28,8 +28,8 @@ from trajlib.zoo import checkpoints, joint_recipe, language_recipe, recipes
 from trajlib.zoo.config import RECIPES
 
 SHARES = {  # of the whole training's steps and clips: at most five minutes each, on one core without bfloat16
-    "tokenizer": 0.03, "transformer": 0.04, "plain_transformer": 0.03, "autoregressive": 0.06, "simple_3dcnn": 0.15,
-    "i3d": 0.15, "token_classifier": 0.25, "token_tracker": 0.15, "language": 0.06,
+    "tokenizer": 0.02, "transformer": 0.03, "plain_transformer": 0.02, "autoregressive": 0.03, "simple_3dcnn": 0.1,
+    "i3d": 0.1, "token_classifier": 0.2, "token_tracker": 0.1, "language": 0.04,
 }  # fmt: skip
 METRICS = {"transformer": "trajectory"}  # what stands for a model, if not its "loss": that is not in its card
 MODELS = ("tokenizer", "transformer", "token_tracker")  # that others need

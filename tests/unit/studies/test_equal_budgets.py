@@ -53,7 +53,7 @@ def test_fine_to_coarse_is_the_same_code_in_reverse(trajectories):
 
 
 def test_methods_differ_in_what_they_read_not_in_size(context_of):
-    grid = {"seeds": (0,), "clips": (1,), "trajectories": ()}
+    grid = {"seeds": (0,), "clips": (1,), "trajectories": 1}
     context = context_of(study.Settings(8, 24, 2, 2, 4, 4, 2, {"dim": 32, "depth": 1, "heads": 2}, grid))
     rows = [study.run({"part": "clips", "method": name, "steps": 1, "seed": 0}, context)[0] for name in study.CLIPS]
     sizes = {row["method"]: row["parameters"] for row in rows}
