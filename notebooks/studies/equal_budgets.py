@@ -73,7 +73,7 @@ class Settings:
     trajectories: int = 1000  # samples and validation tracks of the second part
     groups: int = 16  # see `video_bits`
     model: dict = field(default_factory=lambda: {"dim": 128, "depth": 4, "heads": 4})
-    grid: dict = field(default_factory=lambda: {"seeds": (0, 1, 2), "clips": (80, 240), "trajectories": 600})
+    grid: dict = field(default_factory=lambda: {"seeds": (0, 1, 2), "clips": (80, 240), "trajectories": 400})
 
 
 FULL = Settings()
