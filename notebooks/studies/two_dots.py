@@ -46,11 +46,11 @@ class Settings:
     clips: int = 300  # test clips: of a tokenizer, and of each training of the classifiers
     few: tuple[int, int] = (800, 2)  # labels, and augmentations of each as tokens
     many: tuple[int, int] = (6400, 1)
-    cnn: tuple[int, int] = (320, 8)  # steps, and clips in each: smaller batches learn faster from as many clips
-    classifier: int = 500  # steps
+    cnn: tuple[int, int] = (240, 8)  # steps, and clips in each: smaller batches learn faster from as many clips
+    classifier: int = 400  # steps
     corruptions: tuple = (("noise", 0.1), ("darkness", -0.15), ("frame drops", 0.5))
     tracks: int = 6000  # in 16 augmentations
-    paths: int = 360  # steps of a trajectory model
+    paths: int = 300  # steps of a trajectory model
     path_batch: int = 64
     samples: int = 400
     grid: dict = field(default_factory=lambda: {"seeds": (0, 1, 2)})
