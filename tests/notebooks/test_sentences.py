@@ -167,3 +167,40 @@ def test_08_quotes_the_generative_classifier():
     assert int(share) == round(100 * row["value"].item())
     assert f"{clips} clips" in card("autoregressive")["data"]
     assert f"{labels} labelled clips" in card("token_classifier")["data"]
+
+
+# ---- 13 ----
+
+
+def test_13_what_the_shipped_generators_saw():
+    counts = said("13", r"trajectory first ([\d,]+) clips .* plain MAGVIT ([\d,]+) clips, the AR baseline ([\d,]+)")
+    joint, plain, autoregressive = (int(count.replace(",", "")) for count in counts[0])
+    assert joint == card("transformer")["examples"]["clips given their trajectory"]
+    assert (plain, autoregressive) == (card("plain_transformer")["examples"], card("autoregressive")["examples"])
+
+
+def test_13_equal_budgets():
+    module, table = study.load("equal_budgets"), study.read("equal_budgets")
+    found = {metric: module.over_seeds(table, metric).set_index(["steps", "method"])["value"] * 100
+             for metric in ("one dot", "class consistency")}  # fmt: skip
+    steps = max(found["one dot"].index.get_level_values("steps"))
+    (whole,) = said("13", r"After ([\d,]+) clips, ([\d.]+) % of `joint`'s samples .*? ([\d.]+) % of the AR baseline's")
+    assert int(whole[0].replace(",", "")) == steps * module.FULL.batch
+    for value, method in zip(whole[1:], ("joint", "autoregressive"), strict=True):
+        assert float(value) == pytest.approx(found["one dot"][steps, method], abs=0.06)
+    (right,) = said("13", r"The intervals of `joint` \(([\d.]+) %\) and of the AR baseline \(([\d.]+) %\)")
+    for value, method in zip(right, ("joint", "autoregressive"), strict=True):
+        assert float(value) == pytest.approx(found["class consistency"][steps, method], abs=0.06)
+    (paths,) = said("13", r"the Gaussian, without a network: ([\d.]+) % against ([\d.]+) %")
+    by_method = found["class consistency"].droplevel("steps")
+    for value, method in zip(paths, (module.GAUSSIAN, "22 tokens, coarse to fine"), strict=True):
+        assert float(value) == pytest.approx(by_method[method], abs=0.06)
+
+
+def test_13_where_the_class_is_lost():
+    table = study.read("generation").query("metric == 'class consistency' and seed == 0").set_index("model")["value"]
+    (points,) = said("13", r"The largest loss, ([\d.]+) points")
+    lost = 100 * (table["reconstructions"] - table["joint, real trajectories"])
+    assert float(points) == pytest.approx(lost, abs=0.06)
+    (shipped,) = said("13", r"The shipped `joint` does, in ([\d.]+) % of its samples")
+    assert float(shipped) == pytest.approx(100 * table["joint"], abs=0.06)
