@@ -204,3 +204,33 @@ def test_13_where_the_class_is_lost():
     assert float(points) == pytest.approx(lost, abs=0.06)
     (shipped,) = said("13", r"The shipped `joint` does, in ([\d.]+) % of its samples")
     assert float(shipped) == pytest.approx(100 * table["joint"], abs=0.06)
+
+
+def test_13_two_dots():
+    table = study.read("two_dots")
+    mean = table.groupby(["data", "method", "metric"])["value"].mean()
+
+    def share(method, metric, data="two dots"):
+        return 100 * mean[data, method, metric]
+
+    there, coarse, frames = "all dots there", "coarse to fine", "frame by frame"
+    consistent, labels = "class consistency", "accuracy, 6,400 labels"
+    for pattern, values in {
+        r"It keeps both dots in ([\d.]+) % of the frames": [share("shipped", there)],
+        r"both dots are there in ([\d.]+) % of the frames only, against ([\d.]+) %": [
+            share("own", there), share("own", there, "one dot")],
+        r"with two dots, ([\d.]+) % against ([\d.]+) %": [
+            share("3D CNN on pixels", labels), share("transformer on tokens", labels)],
+        r"neither with one dot \(([\d.]+) % against ([\d.]+) %\)": [
+            share(coarse, consistent, "one dot"), share(frames, consistent, "one dot")],
+        r"in ([\d.]+) % of the samples, against ([\d.]+) % \(([\d.]+) % if": [
+            share(method, "dots touch") for method in (frames, coarse, "Gaussian of each class")],
+    }.items():  # fmt: skip
+        (found,) = said("13", pattern)
+        found = (found,) if isinstance(found, str) else found
+        assert [float(x) for x in found] == pytest.approx(values, abs=0.06)
+    verdicts = study.load("two_dots").compare(table)["verdict"]
+    said("13", "six of twelve findings are shown in both worlds. None is reversed")
+    assert len(verdicts) == 12
+    assert (verdicts == "holds").sum() == 6
+    assert "does not hold" not in set(verdicts)
