@@ -3,7 +3,7 @@
 1,000 samples of a model, a quarter of each class. "gaussian" has no network: a linear-Gaussian sampler of trajectories
 for each class, drawn by the renderer in colours of training clips. "real" are test clips, other ones than those that
 distances, precision and recall compare with; "reconstructions" are the same clips after the tokenizer, the upper bound
-of whatever it decodes. Then come real clips that are spoilt on purpose: they show what a distance notices. The last
+of whatever it decodes. Then come real clips, corrupted on purpose: they show what a distance notices. The last
 sources are the joint transformer's video along trajectories of real clips: they show where class consistency is lost.
 
 What each model was trained on differs: the column `examples` says how many examples it has seen.
