@@ -30,8 +30,8 @@ def test_smoke_is_nowhere_larger():
 
 
 def test_unknown_names_get_one_sentence():
-    with pytest.raises(ValueError, match=r"^There are no settings for notebook '13'; there are 00, 01, .*\.$"):
-        settings("13", "full")
+    with pytest.raises(ValueError, match=r"^There are no settings for notebook '14'; there are 00, 01, .*\.$"):
+        settings("14", "full")
     with pytest.raises(ValueError, match=r"^PROFILE is 'quick'; it must be one of 'full', 'smoke'\.$"):
         settings("01", "quick")
 
