@@ -53,14 +53,14 @@ def _clip_of(family):
     return int(np.flatnonzero(_clips().labels.numpy() == FAMILIES.index(family))[0])
 
 
-def _explorer():
-    index = _index()
+def _explorer(tokenizer="tokenizer"):
+    index = _index(tokenizer)
     layouts = {"patches": index.patch_layout(), "codes": index.code_layout()}
     return TokenExplorer(index, _clip_of("circular"), None, layouts, code_colourings(index))
 
 
 def _bits():
-    return TokenExplorer(_index("tokenizer_lfq18"), _clip_of("circular"))
+    return _explorer("tokenizer_lfq18")
 
 
 def _interpolation():

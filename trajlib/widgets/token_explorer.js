@@ -50,11 +50,11 @@ function canvas(model, el) {
   }
   function drawToken(view) {
     const bits = view.levels.every(({ top }) => top === 1);
-    levels.replaceChildren(...(view.levels.length ? [h("span", { class: "tl-hint" }, bits ? "bits" : `level indices, from 0 to ${view.levels.map(({ top }) => top).join(", ")}`)] : []), ...view.levels.map(({ name, value, top }, dimension) => {
+    levels.replaceChildren(...(view.levels.length ? [h("span", { class: "tl-hint" }, bits ? "bits (click to flip)" : `level indices, from 0 to ${view.levels.map(({ top }) => top).join(", ")}`)] : []), ...view.levels.map(({ name, value, top }, dimension) => {
       const step = (by, text, verb) => h("button", { "aria-label": `${verb} ${name}`, title: `${verb} ${name} (${value}, from 0 to ${top})`, "data-level": `${dimension}${by > 0 ? "+" : "-"}`,
         onclick: () => send({ do: "step", dimension, by }) }, text);
-      const steps = top === 1 ? [step(1, "flip", "flip")] : [step(-1, "−", "lower"), step(1, "+", "raise")];
-      return h("span", { class: "tl-level" }, ...(top === 1 ? [] : steps.slice(0, 1)), h("b", { title: `${name}: ${value}, from 0 to ${top}` }, String(value)), steps.at(-1));
+      const steps = top === 1 ? [step(1, String(value), "flip")] : [step(-1, "−", "lower"), step(1, "+", "raise")];
+      return top === 1 ? steps[0] : h("span", { class: "tl-level" }, steps[0], h("b", { title: `${name}: ${value}, from 0 to ${top}` }, String(value)), steps[1]);
     }));
     const most = Math.max(1, ...view.classes.map((row) => row.count));
     facts.replaceChildren(h("div", { class: "tl-title" }, view.title), ...view.facts.map((fact) => h("div", {}, fact)),
