@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import t as student
 from studies.likelihoods import batches, trajectory_bits, video_bits
 from studies.linear_gaussian import LinearGaussian
+from studies.sealed import student_half
 
 from trajlib.data.clips import split
 from trajlib.data.measure import measure_dot
@@ -271,8 +271,7 @@ def over_seeds(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     for key, rows in frame[frame["metric"] == metric].groupby(["part", "method", "steps"], sort=False):
         k, values = len(rows), rows["value"].to_numpy()
         clips = ((rows["high"] - rows["low"]) / 2).mean() / np.sqrt(k)
-        seeds = student.ppf(0.975, k - 1) * values.std(ddof=1) / np.sqrt(k) if k > 1 else 0.0
-        half = float(np.hypot(clips, seeds))
+        half = float(np.hypot(clips, student_half(values)))
         found.append((*key, values.mean(), values.mean() - half, values.mean() + half, k,
                       rows["examples"].iloc[0], rows["seconds"].mean()))  # fmt: skip
     return pd.DataFrame(

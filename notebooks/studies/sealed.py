@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import norm
+from scipy.stats import norm, t
 from studies import generation, robustness, tasks
 from studies.tokenizer_ablation import distortion
 
@@ -191,6 +191,13 @@ def compare(frame, figures, tested) -> pd.DataFrame:
         found.append(row | {f"test_{name}": value for name, value in other.items()})
     frame = pd.DataFrame(found)
     return frame.assign(p=metrics.holm(frame["p"].to_numpy()))
+
+
+def student_half(values) -> float:
+    """Half of the 95 % interval of the mean of few values (n,), by Student's t; 0 for a single one."""
+    values = np.asarray(values, float)
+    n = len(values)
+    return float(t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
 
 
 def standard_error(row, level=0.95):

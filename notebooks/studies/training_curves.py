@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import t
+from studies.sealed import student_half
 
 from trajlib.data.clips import split
 from trajlib.training.loop import fit
@@ -166,7 +166,7 @@ def curve(points, history, window):
 def interval(name, values):
     """{column: value} of a mean with its 95 % interval by Student's t; values (n,), two or more."""
     values = np.asarray(values, float)
-    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    half = student_half(values)
     return {name: values.mean(), f"{name}_low": values.mean() - half, f"{name}_high": values.mean() + half}
 
 

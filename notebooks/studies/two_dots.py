@@ -15,11 +15,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import t
 from studies import path_models, robustness
 from studies.linear_gaussian import LinearGaussian
 from studies.passing_dots import Dots, coverage, locate
-from studies.sealed import standard_error
+from studies.sealed import standard_error, student_half
 
 from trajlib.classify.readers import TokenClassifier, classification_loss
 from trajlib.data.video_files import to_float
@@ -334,8 +333,7 @@ def evaluate(frame: pd.DataFrame, data: str, terms: dict) -> tuple[float, float,
     values = sum(factor * wide["value"][key] for key, factor in terms.items()).dropna()  # where all are measured
     errors = sum((factor * wide["error"][key]) ** 2 for key, factor in terms.items())[values.index]
     n, half = len(values), 1.96 * np.sqrt(errors.sum()) / len(values)
-    if n > 1:
-        half = max(half, t.ppf(0.975, n - 1) * values.std() / np.sqrt(n))
+    half = max(half, student_half(values))
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half), n
 
 
