@@ -24,11 +24,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.stats import t
 from sklearn.base import clone
 from studies import label_methods
 from studies.label_methods import CLASSES, FEATURES, LINEAR, METHODS, features, inputs, maker, pretrained, videos
 from studies.label_pair import Unlabelled, own_pair
+from studies.sealed import student_half
 from torch import nn
 
 from trajlib.classify.readers import classification_loss
@@ -298,5 +298,5 @@ def over_seeds(one, other=None):
     seeds = len(one) if other is None else min(len(one), len(other))
     values = one[:seeds] - (np.zeros_like(one[:seeds], float) if other is None else other[:seeds].astype(float))
     mean, clips = values.mean(), values.mean(0).std() / np.sqrt(values.shape[1])
-    half = np.hypot(t.ppf(0.975, seeds - 1) * values.mean(1).std(ddof=1) / np.sqrt(seeds), 1.96 * clips)
+    half = np.hypot(student_half(values.mean(1)), 1.96 * clips)
     return float(mean), (float(mean - half), float(mean + half))
