@@ -234,3 +234,11 @@ def test_13_two_dots():
     assert len(verdicts) == 12
     assert (verdicts == "holds").sum() == 6
     assert "does not hold" not in set(verdicts)
+
+
+def test_06_how_feature_distances_rank_the_sets():
+    (quoted,) = said("06", r"\(rank correlation ([\d.]+)\).*?less so \(([\d.]+)\)")
+    found = printed("06", r"rank correlation with the share of wrong clips ([\d.]+) over (\d+) sets")
+    assert list(quoted) == [correlation for correlation, _ in found]
+    said("06", "eleven sets are few")
+    assert {sets for _, sets in found} == {"11"}
