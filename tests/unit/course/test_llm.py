@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trajlib.language.grammar import QUESTIONS
-from trajlib.language.llm import few_shot_prompt, llm_answer, token_string
+from trajlib.course.llm import few_shot_prompt, llm_answer, token_string
 
 
 def clip(seed):
