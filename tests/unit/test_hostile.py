@@ -141,6 +141,10 @@ FUNCTIONS = {  # name: (function, arguments that it takes)
         {"trajectories": DOTS, "seed": 0, "temperature": 0.5} | QUICK | OBSERVED,
     ),
     "generate": (partial(joint_sampling.generate, JOINT, **QUICK), {"labels": [0], "seed": 0, "n": 1, "guidance": 1.5}),
+    "best_draft": (
+        partial(joint_sampling.best_draft, JOINT, TOKENIZER, **QUICK),
+        {"trajectories": DOTS, "drafts": 2, "seed": 0},
+    ),
     "complete_trajectories": (
         partial(joint_sampling.complete_trajectories, JOINT, draws=1),
         {"videos": VIDEOS, "task": "CFP", "labels": [0, 1, 2, 3], "frames": 2, "temperature": (0.5,)},

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trajlib.data.checks import check_videos, generator
+from trajlib.data.measure import track_centroid
 from trajlib.data.spec import check_number
 from trajlib.generation import sampling
 from trajlib.generation.joint import JointTransformer, nearest_positions
@@ -33,6 +34,8 @@ COMPLETION_TEMPERATURE = (0.5,)
 POSITIONS = 64  # of the grid, the nearest to the dot, that are decoded in steps; the background follows in one
 TRIES = 3  # a trajectory that leaves the picture is drawn again
 MAX_CONTRADICTIONS = 4  # observed pixels, beyond the least, that may contradict a completed trajectory
+DRAFTS = 4  # videos along one trajectory, of which one stays
+SEED_STEP = 1_000_003  # between the seeds of drafts, which thus are those of no other batch
 
 
 @torch.no_grad()
@@ -117,19 +120,52 @@ def decode_video(
     return tokens.unflatten(1, transformer.grid)
 
 
+def departure(videos: Tensor, trajectories: Tensor) -> Tensor:
+    """How far the dot in videos (b, 3, frames, s, s) is from trajectories (b, frames, 3), in pixels (b,).
+
+    The root mean square over the frames, where a frame without a dot counts `s`, plus the largest share of a frame's
+    darkness that is farther from the trajectory than three radii: a second dot.
+    """
+    along = torch.arange(videos.shape[-1], device=videos.device)
+    x, y, radius = trajectories[..., None, None].unbind(2)
+    dark = (1 - videos).mean(1)
+    dark = dark * (dark > 0.1 * dark.amax((-1, -2), keepdim=True))
+    astray = (dark * ((along - x) ** 2 + (along[:, None] - y) ** 2 > (3 * radius) ** 2)).sum((-1, -2))
+    off = (track_centroid(videos)[0] - trajectories[..., :2]).norm(dim=-1).nan_to_num(nan=videos.shape[-1])
+    return off.square().mean(1).sqrt() + (astray / dark.sum((-1, -2)).clamp_min(1e-6)).amax(1)
+
+
+@torch.no_grad()
+def best_draft(
+    transformer: JointTransformer, tokenizer: Tokenizer, trajectories: Tensor, drafts: int = DRAFTS, seed: int = 0,
+    **kwargs: Any,
+) -> Tensor:  # fmt: skip
+    """`decode_video` so often, with other seeds: of each clip the draft of least `departure`; (b, *grid).
+
+    The first draft is that of `seed`. No class and no true trajectory takes part.
+    """
+    check_number("drafts", drafts, 1, 1000, whole=True)
+    several = [decode_video(transformer, trajectories, seed=seed + k * SEED_STEP, **kwargs) for k in range(drafts)]
+    off = torch.stack([departure(tokenizer.decode(tokens).float(), trajectories) for tokens in several])
+    return torch.stack(several)[off.argmin(0), torch.arange(len(trajectories))]
+
+
 def generate(
-    transformer: MaskedTransformer, labels: Labels | None = None, seed: int = 0, n: int = 1, **kwargs: Any
-) -> Tensor:
+    transformer: MaskedTransformer, labels: Labels | None = None, seed: int = 0, n: int = 1,
+    tokenizer: Tokenizer | None = None, **kwargs: Any,
+) -> Tensor:  # fmt: skip
     """New clips as tokens (b, *grid) for `labels` (b,), class indices, or `n` without a class; a seed gives its tokens.
 
-    With a `JointTransformer`: `guidance` goes to `sample_trajectories`, all else to `decode_video`.
-    With a plain one, see `sampling.generate`. `tokenizer.decode` turns the tokens into videos. ValueError for labels or
-    settings that are unknown.
+    With a `JointTransformer`: `guidance` goes to `sample_trajectories`, all else to `decode_video`, or to `best_draft`
+    if a `tokenizer` is given: slower, and the dot follows its trajectory more closely. With a plain one, see
+    `sampling.generate`. `tokenizer.decode` turns the tokens into videos. ValueError for unknown labels or settings.
     """
     if not isinstance(transformer, JointTransformer):
         return sampling.generate(transformer, labels, seed=seed, n=n, **kwargs)
     trajectories = sample_trajectories(transformer, labels, n, kwargs.pop("guidance", GUIDANCE), seed=seed)
-    return decode_video(transformer, trajectories, seed=seed, **kwargs)
+    if tokenizer is None:
+        return decode_video(transformer, trajectories, seed=seed, **kwargs)
+    return best_draft(transformer, tokenizer, trajectories, seed=seed, **kwargs)
 
 
 # ---- completing what is observed ----

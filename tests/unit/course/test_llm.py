@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from trajlib.language.grammar import QUESTIONS
 from trajlib.course.llm import few_shot_prompt, llm_answer, token_string
+from trajlib.language.grammar import QUESTIONS
 
 
 def clip(seed):

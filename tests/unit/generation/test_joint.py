@@ -8,10 +8,12 @@ from trajlib.data.video_files import to_float
 from trajlib.generation import joint_sampling, sampling
 from trajlib.generation.joint import NEAR, JointTransformer, nearest_positions, trajectory_loss, video_loss
 from trajlib.generation.joint_sampling import (
+    best_draft,
     complete,
     complete_trajectories,
     contradictions,
     decode_video,
+    departure,
     generate,
     medoid,
     sample_trajectories,
@@ -275,3 +277,48 @@ def test_contradictions_by_hand():
     assert contradictions(there, videos, where).item() == 0
     there[:, 0] = torch.tensor([40.0, 20, 0.9])
     assert contradictions(there, videos, where).item() == 2  # a dot where none is, and none where one is
+
+
+def drawn(trajectories, *more):
+    """Videos (b, 3, 16, 64, 64) of black discs along trajectories (b, 16, 3), white elsewhere."""
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    found = torch.ones(len(trajectories), 3, 16, 64, 64)
+    for part in (trajectories, *more):
+        cx, cy, radius = part[..., None, None].unbind(2)
+        found = found.masked_fill(((x - cx) ** 2 + (y - cy) ** 2 < radius**2)[:, None], 0.0)
+    return found
+
+
+def test_departure_by_hand():
+    asked = torch.tensor([20.0, 30.0, 4.0]).expand(3, 16, 3).clone()
+    video = drawn(asked)
+    assert departure(video, asked).abs().max() < 1e-5
+    shifted = asked + torch.tensor([0.0, 2.0, 0.0])
+    assert departure(video, shifted) == pytest.approx([2.0] * 3)
+    once = asked.clone()
+    once[:, 5, 0] += 3  # in one frame of 16: 3 / sqrt(16) px
+    assert departure(drawn(once), asked) == pytest.approx([0.75] * 3)
+    video[:, :, 7] = 1.0  # a frame without a dot
+    assert departure(video, asked) == pytest.approx([16.0] * 3)
+    second = asked.clone()
+    second[:, :, 0] = 50.0
+    twice = departure(drawn(asked, second), asked)  # centroids half-way, half of the darkness astray
+    assert twice == pytest.approx([15.5] * 3, abs=0.01)
+
+
+def test_the_best_draft_departs_least_from_its_trajectory(model, tokenizer, trajectories):
+    asked, quick = trajectories[:6], {"steps": 2, "resampling_steps": 1}
+    seeds = [3 + k * joint_sampling.SEED_STEP for k in range(3)]
+    drafts = torch.stack([decode_video(model, asked, seed=seed, **quick) for seed in seeds])
+    off = torch.stack([departure(tokenizer.decode(tokens).float(), asked) for tokens in drafts])
+    assert len({tuple(column) for column in off.argsort(0).T.tolist()}) > 1  # not the same draft for all
+    best = best_draft(model, tokenizer, asked, 3, seed=3, **quick)
+    assert torch.equal(best, drafts[off.argmin(0), torch.arange(6)])
+    assert torch.equal(best_draft(model, tokenizer, asked, 1, seed=3, **quick), drafts[0])
+
+
+def test_generate_takes_the_best_draft_where_a_tokenizer_is_given(model, tokenizer):
+    quick = {"steps": 2, "resampling_steps": 0}
+    found = generate(model, [0, 1, 2], seed=5, tokenizer=tokenizer, drafts=2, guidance=2.0, **quick)
+    asked = sample_trajectories(model, [0, 1, 2], guidance=2.0, seed=5)
+    assert torch.equal(found, best_draft(model, tokenizer, asked, 2, seed=5, **quick))
