@@ -120,7 +120,7 @@ def decode_video(
     return tokens.unflatten(1, transformer.grid)
 
 
-def departure(videos: Tensor, trajectories: Tensor) -> Tensor:
+def trajectory_error(videos: Tensor, trajectories: Tensor) -> Tensor:
     """How far the dot in videos (b, 3, frames, s, s) is from trajectories (b, frames, 3), in pixels (b,).
 
     The root mean square over the frames, where a frame without a dot counts `s`, plus the largest share of a frame's
@@ -140,13 +140,13 @@ def best_draft(
     transformer: JointTransformer, tokenizer: Tokenizer, trajectories: Tensor, drafts: int = DRAFTS, seed: int = 0,
     **kwargs: Any,
 ) -> Tensor:  # fmt: skip
-    """`decode_video` so often, with other seeds: of each clip the draft of least `departure`; (b, *grid).
+    """`decode_video` so often, with other seeds: of each clip the draft of least `trajectory_error`; (b, *grid).
 
     The first draft is that of `seed`. No class and no true trajectory takes part.
     """
     check_number("drafts", drafts, 1, 1000, whole=True)
     several = [decode_video(transformer, trajectories, seed=seed + k * SEED_STEP, **kwargs) for k in range(drafts)]
-    off = torch.stack([departure(tokenizer.decode(tokens).float(), trajectories) for tokens in several])
+    off = torch.stack([trajectory_error(tokenizer.decode(tokens).float(), trajectories) for tokens in several])
     return torch.stack(several)[off.argmin(0), torch.arange(len(trajectories))]
 
 

@@ -13,10 +13,10 @@ from trajlib.generation.joint_sampling import (
     complete_trajectories,
     contradictions,
     decode_video,
-    departure,
     generate,
     medoid,
     sample_trajectories,
+    trajectory_error,
 )
 from trajlib.generation.observed_track import observe_track
 from trajlib.generation.tasks import TASK_NUMBERS, region
@@ -289,28 +289,28 @@ def drawn(trajectories, *more):
     return found
 
 
-def test_departure_by_hand():
+def test_trajectory_error_by_hand():
     asked = torch.tensor([20.0, 30.0, 4.0]).expand(3, 16, 3).clone()
     video = drawn(asked)
-    assert departure(video, asked).abs().max() < 1e-5
+    assert trajectory_error(video, asked).abs().max() < 1e-5
     shifted = asked + torch.tensor([0.0, 2.0, 0.0])
-    assert departure(video, shifted) == pytest.approx([2.0] * 3)
+    assert trajectory_error(video, shifted) == pytest.approx([2.0] * 3)
     once = asked.clone()
     once[:, 5, 0] += 3  # in one frame of 16: 3 / sqrt(16) px
-    assert departure(drawn(once), asked) == pytest.approx([0.75] * 3)
+    assert trajectory_error(drawn(once), asked) == pytest.approx([0.75] * 3)
     video[:, :, 7] = 1.0  # a frame without a dot
-    assert departure(video, asked) == pytest.approx([16.0] * 3)
+    assert trajectory_error(video, asked) == pytest.approx([16.0] * 3)
     second = asked.clone()
     second[:, :, 0] = 50.0
-    twice = departure(drawn(asked, second), asked)  # centroids half-way, half of the darkness astray
+    twice = trajectory_error(drawn(asked, second), asked)  # centroids half-way, half of the darkness astray
     assert twice == pytest.approx([15.5] * 3, abs=0.01)
 
 
-def test_the_best_draft_departs_least_from_its_trajectory(model, tokenizer, trajectories):
+def test_the_best_draft_has_the_least_trajectory_error(model, tokenizer, trajectories):
     asked, quick = trajectories[:6], {"steps": 2, "resampling_steps": 1}
     seeds = [3 + k * joint_sampling.SEED_STEP for k in range(3)]
     drafts = torch.stack([decode_video(model, asked, seed=seed, **quick) for seed in seeds])
-    off = torch.stack([departure(tokenizer.decode(tokens).float(), asked) for tokens in drafts])
+    off = torch.stack([trajectory_error(tokenizer.decode(tokens).float(), asked) for tokens in drafts])
     assert len({tuple(column) for column in off.argsort(0).T.tolist()}) > 1  # not the same draft for all
     best = best_draft(model, tokenizer, asked, 3, seed=3, **quick)
     assert torch.equal(best, drafts[off.argmin(0), torch.arange(6)])
