@@ -125,10 +125,11 @@ class MaskedTransformer(nn.Module):
 
         return logits
 
-    def _condition(self, tokens: Tensor, labels: Tensor | None, tasks: Tensor | None) -> tuple[Tensor, Tensor]:
-        """labels and tasks (b,), with "no class" and class-conditional generation where None came."""
+    def prefix(self, tokens: Tensor, labels: Tensor | None = None, tasks: Tensor | None = None) -> Tensor:
+        """Vectors of task and class (b, 2, dim); None: class-conditional generation, no class. tokens (b, n)."""
         labels = torch.full_like(tokens[:, 0], self.unconditional) if labels is None else labels
-        return labels, torch.full_like(labels, TASK_NUMBERS["CG"]) if tasks is None else tasks
+        tasks = torch.full_like(labels, TASK_NUMBERS["CG"]) if tasks is None else tasks
+        return torch.stack([self.task_embedding(tasks), self.label_embedding(labels)], 1)
 
     def _hidden(
         self, tokens: Tensor, labels: Tensor | None, tasks: Tensor | None, table: Tensor, extra: Tensor | float = 0,
@@ -138,9 +139,7 @@ class MaskedTransformer(nn.Module):
 
         `context` (b, k, dim): further vectors after the prefix, such as those of a sentence.
         """
-        labels, tasks = self._condition(tokens, labels, tasks)
-        where = self.position_vectors()
-        prefix = torch.stack([self.task_embedding(tasks), self.label_embedding(labels)], 1)  # (b, 2, dim)
+        where, prefix = self.position_vectors(), self.prefix(tokens, labels, tasks)
         x = F.embedding(tokens, table) + (where if kept is None else where[kept]) + extra
         prefix = prefix if context is None else torch.cat([prefix, context], 1)
         return self.backbone(torch.cat([prefix, x], 1))[:, prefix.shape[1] :]

@@ -1,7 +1,5 @@
 """What a `LanguageModel` is trained on: sentences about trajectories and clips, and the losses of each direction."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -68,8 +66,3 @@ def words_loss(logits: Tensor, words: Tensor, asked: Tensor) -> Tensor:
     weight = (asked & ends) * torch.where(DECIDING[words], KEY_WEIGHT, 1.0)
     cost = F.cross_entropy(logits.float().flatten(0, 1), words.flatten(), reduction="none").view_as(words)
     return (cost * weight).sum() / weight.sum().clamp_min(1)
-
-
-def answers(slot: str) -> Sequence[int]:
-    """The numbers of the answers to a slot's question, in the order of VALUES[slot]."""
-    return [NUMBERS[word] for word in QUESTIONS[slot][1]]

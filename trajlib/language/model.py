@@ -20,7 +20,6 @@ from torch.nn.utils import parametrize
 from trajlib.generation.joint import JointTransformer
 from trajlib.generation.joint_sampling import nearest_positions
 from trajlib.generation.observed_track import track_features
-from trajlib.generation.tasks import TASK_NUMBERS
 from trajlib.language.grammar import MAX_WORDS, NUMBERS, PAD, VOCABULARY
 
 PACE = 4.0  # of a step from frame to frame, against a position, so that both are about 1
@@ -99,16 +98,13 @@ class LanguageModel(nn.Module):
 
         `reading`: None for no other part. `causal`: each word from those before it alone, and no word needs a mask.
         """
-        joint, labels = self.joint, torch.full_like(words[:, 0], self.joint.unconditional)
-        tasks = torch.full_like(labels, TASK_NUMBERS["CG"])
-        parts = [torch.stack([joint.task_embedding(tasks), joint.label_embedding(labels)], 1)]
-        parts += [] if reading is None else self._parts(reading)
+        parts = [self.joint.prefix(words), *([] if reading is None else self._parts(reading))]
         first, attends = sum(part.shape[1] for part in parts), None
         if causal:
             words = F.pad(words[:, :-1], (1, 0), value=NUMBERS[PAD])
             attends = torch.ones(first + MAX_WORDS, first + MAX_WORDS, dtype=torch.bool).tril()
             attends[:first, :first] = True
-        x = joint.backbone(torch.cat([*parts, self.context(words)], 1), attn_mask=attends)
+        x = self.joint.backbone(torch.cat([*parts, self.context(words)], 1), attn_mask=attends)
         with torch.autocast("cpu", enabled=False):
             return self.word_output(x[:, first:].float())
 

@@ -16,7 +16,7 @@ import vector_quantize_pytorch as library
 from torch import Tensor, nn
 
 from trajlib.data.checks import as_tensor, check_tokens
-from trajlib.data.spec import describe
+from trajlib.data.spec import check_numbers, describe
 
 Quantized = tuple[Tensor, Tensor, Tensor]  # quantized latents, codes, loss
 
@@ -34,11 +34,9 @@ class Quantizer(Protocol):
         Gradients pass straight through. `background` (b, t, h, w) is 1 where a token's own pixels show background
         only, and 0 elsewhere; most quantizers ignore it.
         """
-        ...
 
     def codes_to_latents(self, codes: Tensor) -> Tensor:
         """Codes (b, t, h, w[, books]) -> quantized latents (b, c, t, h, w)."""
-        ...
 
 
 class FSQ(library.FSQ):
@@ -127,7 +125,7 @@ QUANTIZERS: dict[str, Any] = {"fsq": FSQ, "lfq": LFQ, "vq": VQ}
 
 def build_quantizer(dim: int, kind: str, **options: Any) -> Any:
     """The quantizer called `kind` for latents of `dim` channels; ValueError for an unknown name or option."""
-    if kind not in QUANTIZERS:
+    if not isinstance(kind, str) or kind not in QUANTIZERS:
         raise ValueError(f"quantizer {kind!r} is unknown; there are {', '.join(QUANTIZERS)}: add yours to QUANTIZERS.")
     try:
         return QUANTIZERS[kind](dim=dim, **options)
@@ -147,7 +145,7 @@ def level_indices(codes: Any, levels: Sequence[int]) -> Any:
 
     int64, whatever type of integer came; ValueError for what is no code.
     """
-    found = as_tensor(codes)
+    found, levels = as_tensor(codes), check_numbers("levels", levels, 1, whole=True)
     check_tokens(found, None, math.prod(levels), "codes")
     place, count = (torch.tensor(list(some), device=found.device) for some in (_place_values(levels), levels))
     indices = found.long()[..., None] // place % count  # 8 bits would not hold the place values
@@ -156,8 +154,8 @@ def level_indices(codes: Any, levels: Sequence[int]) -> Any:
 
 def codes_from_levels(indices: Any, levels: Sequence[int]) -> Any:
     """The inverse of `level_indices`: (..., d) -> codes (...)."""
-    found = as_tensor(indices)
-    check_tokens(found, None, max(map(int, levels)), "level indices")
+    found, levels = as_tensor(indices), check_numbers("levels", levels, 1, whole=True)
+    check_tokens(found, None, max(levels), "level indices")
     if found.shape[-1:] != (len(levels),) or (found >= torch.tensor(levels, device=found.device)).any():
         raise ValueError(f"level indices came as {describe(found)}; expected (..., d), each below {tuple(levels)}.")
     codes = (found.long() * torch.tensor(_place_values(levels), device=found.device)).sum(-1)
@@ -170,13 +168,11 @@ class LevelEmbedding(nn.Module):
     Codes that differ in one level index share the other vectors, so a rare code is learnt along with frequent ones.
     """
 
-    rows: Tensor
-
     def __init__(self, levels: Sequence[int], dim: int, std: float = 0.02):
         super().__init__()
         first_row = torch.tensor([0, *levels[:-1]]).cumsum(0)
         rows = level_indices(torch.arange(math.prod(levels)), levels) + first_row  # (codes, d)
-        self.register_buffer("rows", rows, persistent=False)
+        self.rows = nn.Buffer(rows, persistent=False)
         self.weight = nn.Parameter(std * torch.randn(sum(levels), dim))
 
     def forward(self) -> Tensor:

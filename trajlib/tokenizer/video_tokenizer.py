@@ -5,7 +5,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -97,19 +97,14 @@ class Tokenizer(nn.Module):
         self.encode_kwargs = {"video_contains_first_frame": self.spec.frames % 2 == 1}
         self.patch = dict(zip("pqr", patch, strict=True))
         self.net = VideoTokenizer(
-            image_size=self.spec.size // patch[1],
-            channels=3 * math.prod(patch),
-            init_dim=dim,
+            image_size=self.spec.size // patch[1], channels=3 * math.prod(patch), init_dim=dim,
             layers=tuple(layer if isinstance(layer, str) else tuple(layer) for layer in layers),
-            input_conv_kernel_size=tuple(io_kernel_size),
-            output_conv_kernel_size=tuple(io_kernel_size),
-            use_fsq=True,
-            fsq_levels=[3],  # stands in for our quantizer, which replaces it below
-            perceptual_loss_weight=0,  # else it downloads VGG16 here
-            use_gan=False,
+            input_conv_kernel_size=tuple(io_kernel_size), output_conv_kernel_size=tuple(io_kernel_size),
+            use_fsq=True, fsq_levels=[3],  # stands in for our quantizer, which replaces it below
+            perceptual_loss_weight=0, use_gan=False,  # else it downloads VGG16 here
             discr_kwargs={"dim": 8, "image_size": 16, "channels": 3, "max_dim": 8},  # it builds one even without a GAN
             **library,
-        )
+        )  # fmt: skip
         del self.net.discr
         self.net.quantizers = build_quantizer(self.net.quantizers.dim, **quantizer)
         self.codebook_size, self.num_codebooks = self.quantizer.codebook_size, self.quantizer.num_codebooks
@@ -171,31 +166,26 @@ class Tokenizer(nn.Module):
         ValueError for anything else. `batch_size` videos are encoded at a time.
         """
         check_videos(videos, self.spec)
-        check_number("batch_size", batch_size, 1, whole=True)
-        parts = [
-            self.quantizer(self.latents(part, **_part(cond, k, batch_size)))[1].long()
-            for k, part in enumerate(videos.split(batch_size))
-            if len(part)
-        ]
-        return torch.cat(parts) if parts else videos.new_zeros((0, *self.token_shape), dtype=torch.long)
+        parts = _parts(videos, batch_size, cond)
+        codes = [self.quantizer(self.latents(part, **own))[1].long() for part, own in parts]
+        return torch.cat(codes) if codes else videos.new_zeros((0, *self.token_shape), dtype=torch.long)
 
     @torch.no_grad()
     def decode(self, tokens: torch.Tensor, batch_size: int = 16, **cond: Any) -> torch.Tensor:
         """Tokens (b, *token_shape) -> (b, 3, frames, size, size) float32 in [0, 1]; ValueError for anything else."""
         check_tokens(tokens, self.token_shape, self.codebook_size)
-        check_number("batch_size", batch_size, 1, whole=True)
-        parts = [
-            self.pixels(self.quantizer.codes_to_latents(part.long()), **_part(cond, k, batch_size)).float().clamp(0, 1)
-            for k, part in enumerate(tokens.split(batch_size))
-            if len(part)
-        ]
-        return torch.cat(parts) if parts else torch.zeros(0, *self.spec.shape, device=tokens.device)
+        parts = _parts(tokens, batch_size, cond)
+        latents = ((self.quantizer.codes_to_latents(part.long()), own) for part, own in parts)
+        pixels = [self.pixels(part, **own).float().clamp(0, 1) for part, own in latents]
+        return torch.cat(pixels) if pixels else torch.zeros(0, *self.spec.shape, device=tokens.device)
 
     def reconstruct(self, videos: torch.Tensor, **cond: Any) -> torch.Tensor:
         """There and back: decode(encode(videos))."""
         return self.decode(self.encode(videos, **cond), **cond)
 
 
-def _part(cond: Mapping[str, torch.Tensor], k: int, size: int) -> dict[str, torch.Tensor]:
-    """The conditions of batch k."""
-    return {name: value[k * size : (k + 1) * size] for name, value in cond.items()}
+def _parts(values: torch.Tensor, size: int, cond: Mapping[str, torch.Tensor]) -> Iterator[tuple[torch.Tensor, dict]]:
+    """`size` of the values at a time, and the conditions of these."""
+    check_number("batch_size", size, 1, whole=True)
+    for first in range(0, len(values), size):
+        yield values[first : first + size], {name: value[first : first + size] for name, value in cond.items()}

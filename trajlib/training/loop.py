@@ -186,9 +186,8 @@ def _resume(
         tensors = tensors_from_bytes(data)
         meta = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__") or {}
     except (SafetensorError, ValueError) as error:
-        raise ValueError(
-            f"{checkpoint} is cut short or no checkpoint ({error}): delete it to start from the beginning."
-        ) from None
+        why = f"is cut short or no checkpoint ({error})"
+        raise ValueError(f"{checkpoint} {why}: delete it to start from the beginning.") from None
     if "step" not in meta:
         raise ValueError(f"{checkpoint} is no checkpoint of a training: delete it to start from the beginning.")
     was = recipe | json.loads(meta.get("recipe", "{}"))  # one without a recipe is of any
@@ -196,10 +195,9 @@ def _resume(
     shapes = {k.removeprefix("model."): v.shape for k, v in tensors.items() if k.startswith("model.")}
     differ += ["other weights"] * (shapes != {k: v.shape for k, v in model.state_dict().items()})
     if differ:
-        raise ValueError(
-            f"{checkpoint} was left by another training ({'; '.join(differ)}): delete it to start from the beginning, "
-            "or go on with the recipe and the model that left it."
-        )
+        why = f"{checkpoint} was left by another training ({'; '.join(differ)})"
+        remedy = "delete it to start from the beginning, or go on with the recipe and the model that left it"
+        raise ValueError(f"{why}: {remedy}.")
     parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
     for key, value in tensors.items():
         part, name = key.split(".", 1)

@@ -62,11 +62,9 @@ def _backbone(name: str, artifacts: str | Path, card: Card) -> list[nn.Module]:
         return []
     model, found = load(card["backbone"]["name"], artifacts)
     if found["sha256"] != card["backbone"]["sha256"]:
-        raise ArtifactError(
-            f"{name!r} adapts another {found['name']!r} than the one in {spell(artifacts)}: sha256 "
-            f"{found['sha256'][:12]}… came, {card['backbone']['sha256'][:12]}… was expected. "
-            "Restore it, or train again."
-        )
+        why = f"sha256 {found['sha256'][:12]}… came, {card['backbone']['sha256'][:12]}… was expected"
+        what = f"{name!r} adapts another {found['name']!r} than the one in {spell(artifacts)}"
+        raise ArtifactError(f"{what}: {why}. Restore it, or train again.")
     return [model]
 
 
@@ -79,16 +77,12 @@ def _build(card: Card, tensors: dict[str, torch.Tensor], *backbone: nn.Module) -
             model = cls(*backbone, **card["config"])
     except Exception as error:  # libraries raise anything, some over several lines
         why = " ".join(str(error).split())
-        raise ArtifactError(
-            f"{card['class']} cannot be built from its card's config {card['config']} ({why}): "
-            "the card is wrong, or of another version of the code; restore it, or train again."
-        ) from None
-    misfit = _misfit(model.state_dict(), tensors)
-    if misfit:
-        raise ArtifactError(
-            f"The weights do not fit {card['class']}: {misfit}. They are of another version of the code, or of another "
-            "model; restore them, or delete them with their card and train again."
-        )
+        what = f"{card['class']} cannot be built from its card's config {card['config']} ({why})"
+        remedy = "the card is wrong, or of another version of the code; restore it, or train again"
+        raise ArtifactError(f"{what}: {remedy}.") from None
+    if misfit := _misfit(model.state_dict(), tensors):
+        why = f"The weights do not fit {card['class']}: {misfit}. They are of another version of the code, or of"
+        raise ArtifactError(f"{why} another model; restore them, or delete them with their card and train again.")
     model.load_state_dict(tensors)
     return model.eval()
 
@@ -153,9 +147,8 @@ def train_or_load(
             this_process().wait_for_everyone()
     model, card = load(name, artifacts)
     if card.get(MADE_FROM, made_from) != made_from:
-        raise ArtifactError(
-            f"{name!r} in {spell(artifacts)} was made by another recipe or from other data "
-            f"(profile {card.get('profile')!r}): name another folder, or delete {name}.* to train again."
-        )
+        why = f"was made by another recipe or from other data (profile {card.get('profile')!r})"
+        remedy = f"name another folder, or delete {name}.* to train again"
+        raise ArtifactError(f"{name!r} in {spell(artifacts)} {why}: {remedy}.")
     print(f"{name}: {'loaded' if found else 'trained here and saved'}, {card['parameters']:,} parameters")
     return model, card

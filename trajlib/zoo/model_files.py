@@ -22,6 +22,7 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 
 from trajlib.atomic import write_together
+from trajlib.data.spec import describe
 from trajlib.zoo.files import RESULTS, to_json
 
 SHIPPED = Path(__file__).resolve().parent / "weights"
@@ -57,7 +58,10 @@ def folder(artifacts: str | Path) -> Path:
     """The folder that `ARTIFACTS` names: "shipped" is the one inside the package.
 
     Notebooks run in their own folder, the command line in the one above: a relative name means the latter in both.
+    ArtifactError for what is no name.
     """
+    if not isinstance(artifacts, str | Path):
+        raise ArtifactError(f'artifacts came as {describe(artifacts)}; "shipped" or a folder was expected.')
     path = SHIPPED if is_shipped(artifacts) else Path(artifacts).expanduser()
     return path if path.is_absolute() or not Path("00_start_here.ipynb").exists() else Path("..", path)
 
@@ -117,15 +121,11 @@ def read_model(name: str, artifacts: str | Path) -> tuple[dict[str, torch.Tensor
     weights, card_file = files_of(name, artifacts)
     if not card_file.exists():
         known = ", ".join(names(artifacts)) or "none yet"
-        raise ArtifactError(
-            f"No model is called {name!r} in {spell(artifacts)}; there are: {known}. "
-            "Take one of these, or run the notebook that trains it."
-        )
+        why = f"No model is called {name!r} in {spell(artifacts)}; there are: {known}"
+        raise ArtifactError(f"{why}. Take one of these, or run the notebook that trains it.")
     if not weights.exists():
-        raise ArtifactError(
-            f"The card {card_file.name} is there but {weights.name} is missing in {spell(artifacts)}: "
-            "restore it, or delete the card and train again."
-        )
+        why = f"The card {card_file.name} is there but {weights.name} is missing in {spell(artifacts)}"
+        raise ArtifactError(f"{why}: restore it, or delete the card and train again.")
     card, data = _read_card(card_file), _read_bytes(weights)
     if hashlib.sha256(data).hexdigest() != card["sha256"]:  # another process may just be replacing both
         time.sleep(0.2)
@@ -135,10 +135,9 @@ def read_model(name: str, artifacts: str | Path) -> tuple[dict[str, torch.Tensor
     for other, sha in card.get(TRAINED_ON, {}).items():
         there = files_of(other, artifacts)[1]
         if there.exists() and (found := _read_card(there)["sha256"]) != sha:
-            raise ArtifactError(
-                f"{name!r} in {spell(artifacts)} was trained on another {other} (sha256 {sha[:12]}…) than the "
-                f"one there ({found[:12]}…): restore that one, or delete {name}.* and train again."
-            )
+            why = f"was trained on another {other} (sha256 {sha[:12]}…) than the one there ({found[:12]}…)"
+            remedy = f"restore that one, or delete {name}.* and train again"
+            raise ArtifactError(f"{name!r} in {spell(artifacts)} {why}: {remedy}.")
     return _read_weights(weights, card, data), card
 
 
@@ -163,9 +162,8 @@ def _read_card(path: Path) -> Card:
     if lacking:
         raise ArtifactError(f"{path.name} is not a model card: it lacks {', '.join(lacking)}. Restore it.")
     if card["class"] not in list(REGISTRY):  # a list, so that an unhashable value gets the same sentence
-        raise ArtifactError(
-            f"{path.name} asks for the class {card['class']!r}; only {', '.join(REGISTRY)} are ever built from a card."
-        )
+        why = f"only {', '.join(REGISTRY)} are ever built from a card"
+        raise ArtifactError(f"{path.name} asks for the class {card['class']!r}; {why}.")
     return card
 
 
@@ -174,14 +172,10 @@ def _read_weights(path: Path, card: Card, data: bytes) -> dict[str, torch.Tensor
     try:
         tensors = tensors_from_bytes(data)
     except (SafetensorError, ValueError) as error:
-        raise ArtifactError(
-            f"{path.name} ({len(data):,} bytes) is cut short or is not a safetensors file ({error}): "
-            "restore it, or delete it with its card and train again."
-        ) from None
+        why = f"{path.name} ({len(data):,} bytes) is cut short or is not a safetensors file ({error})"
+        raise ArtifactError(f"{why}: restore it, or delete it with its card and train again.") from None
     found = hashlib.sha256(data).hexdigest()
     if found != card["sha256"]:
-        raise ArtifactError(
-            f"{path.name} is not the file its card describes: sha256 {found[:12]}… came, "
-            f"{str(card['sha256'])[:12]}… was expected. Restore both files from the same place."
-        )
+        why = f"{path.name} is not the file its card describes: sha256 {found[:12]}… came"
+        raise ArtifactError(f"{why}, {str(card['sha256'])[:12]}… was expected. Restore both files from the same place.")
     return tensors
