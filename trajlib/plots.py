@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from trajlib.data.spec import check_number
 from trajlib.data.trajectories import FAMILIES
 from trajlib.data.video_files import as_uint8
 
@@ -174,6 +175,8 @@ def decoding_steps(videos, states, width=WIDTH, heading=""):
 
 def moving_png(videos, scale=3, fps=6):
     """Videos side by side as the bytes of an animated PNG: browsers play it, other programs show its first frame."""
+    check_number("scale", scale, 1, 64, whole=True)
+    check_number("fps", fps, 0.1, 1000)
     edge = ((0, 0), (1, 1), (1, 1), (0, 0))
     wide = np.concatenate([np.pad(p, edge, constant_values=190) for p in as_pictures(videos)], 2)  # (t, h, w, 3)
     first, *rest = [Image.fromarray(frame.repeat(scale, 0).repeat(scale, 1)) for frame in coarser(wide)]

@@ -1,22 +1,27 @@
 """One table of hostile values, over the public functions that take arrays, numbers and names.
 
 Every argument of every function in `FUNCTIONS` is replaced, one at a time, by every value that `hostile` makes of it.
-What may come is an answer without NaN, or an error of a few kinds in one line; arguments, random
-numbers and the settings of the process stay as they were.
+What may come is an answer without NaN, or a refusal: an error of a few kinds, in one line, that the package itself
+raises. An error that falls out of NumPy, torch or Python inside a function names nothing that its caller knows. Only
+the system's errors about files pass as they are. Arguments, random numbers and the settings of the process stay as
+they were.
 """
 
 import copy
 import os
 import random
 import time
+import traceback
 import warnings
 from collections import Counter
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import trajlib
 from trajlib import plots
 from trajlib.classify.i3d import I3D, measure_frame
 from trajlib.classify.readers import Simple3DCNN, TokenClassifier, TokenTracker
@@ -44,7 +49,8 @@ VIDEOS = CLIPS.videos / 255
 PATH, RADIUS = CLIPS.paths[:, :6].double().numpy(), CLIPS.radii[:, :6].double().numpy()
 DOTS = torch.cat([CLIPS.paths, CLIPS.radii[..., None]], -1)
 SPEC = VideoSpec(8, 32)
-REFUSALS = (ValueError, TypeError, IndexError, OverflowError, OSError, ArtifactError)
+PACKAGE = Path(trajlib.__file__).parent
+REFUSALS = (ValueError, IndexError, OSError, ArtifactError)
 LEVELS, GRID, SIZES = (4, 4, 4), (4, 2, 2), {"dim": 16, "depth": 1, "heads": 2}
 TOKENS = torch.arange(64).view(4, 4, 2, 2)
 torch.manual_seed(0)
@@ -200,6 +206,7 @@ FUNCTIONS = {  # name: (function, arguments that it takes)
 NUMBERS = [
     None,
     "12",
+    "spiral",
     "",
     True,
     -1,
@@ -275,6 +282,12 @@ def contents(value):
     return np.asarray(value).tobytes() if isinstance(value, torch.Tensor | np.ndarray) else repr(value)
 
 
+def raised_here(error):
+    """Whether a `raise` statement of the package made this error."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return Path(last.filename).is_relative_to(PACKAGE) and last.line.startswith("raise ")
+
+
 def fault(function, arguments, spared=False):
     """What is wrong with this call: "" if it answers or refuses as it should."""
     kept = {key: contents(value) for key, value in arguments.items()}
@@ -287,6 +300,8 @@ def fault(function, arguments, spared=False):
         answer = None
         if not str(error).strip() or len(str(error)) > 600 or "\n" in str(error):
             return f"{type(error).__name__} of {len(str(error))} characters, or of several lines"
+        if not isinstance(error, OSError) and not raised_here(error):
+            return f"{type(error).__name__}, not raised by the package: {error}"[:120]
     except Exception as error:
         return f"{type(error).__name__}: {error}"[:120]
     parts = answer if isinstance(answer, tuple) else (answer,)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trajlib.data.slots import VALUES
+from trajlib.data.slots import SLOTS, VALUES
+from trajlib.data.spec import check_name
 from trajlib.language.grammar import QUESTIONS
 
 
@@ -20,7 +21,11 @@ def token_string(tokens: Tensor) -> str:
 
 
 def few_shot_prompt(slot: str, examples: Sequence[tuple[Tensor, str]], tokens: Tensor) -> str:
-    """The text that a language model continues: (tokens, answer) of other clips, then the tokens of the asked one."""
+    """The text that a language model continues: (tokens, answer) of other clips, then the tokens of the asked one.
+
+    ValueError for an unknown slot.
+    """
+    check_name("slot", slot, SLOTS)
     question = f"{QUESTIONS[slot][0][0]}?"
     known = [f"clip: {token_string(seen)}\n{question} {answer}\n\n" for seen, answer in examples]
     return "".join([*known, f"clip: {token_string(tokens)}\n{question}"])
@@ -42,10 +47,8 @@ def llm_answer(
         after = list(encode(f" {answer}"))
         limit = getattr(model.config, "max_position_embeddings", None)
         if limit and len(prompt) + len(after) > limit:
-            raise ValueError(
-                f"the prompt has {len(prompt) + len(after):,} tokens and the model's context {limit:,}: "
-                "give fewer examples."
-            )
+            came = f"the prompt has {len(prompt) + len(after):,} tokens and the model's context {limit:,}"
+            raise ValueError(f"{came}: give fewer examples.")
         logits = model(torch.tensor([[*prompt, *after]])).logits[0, len(prompt) - 1 : -1]
         scores.append(logits.log_softmax(-1).gather(1, torch.tensor(after)[:, None]).sum())
     return torch.stack(scores).softmax(0)

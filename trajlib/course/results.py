@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trajlib.atomic import locked, write_atomic
+from trajlib.data.checks import check_array
+from trajlib.data.spec import check_number, describe
 from trajlib.zoo.checkpoints import ArtifactError, folder, is_shipped
 from trajlib.zoo.files import RESULTS, to_json
 
@@ -36,13 +38,20 @@ def record(
     `tolerance` is how far (absolute, in `unit`) the value may be off on another machine; without it, another machine
     must give the same value to six digits. `timing`: a clock gave it, and it is not compared. The figure goes to
     the file of `results_file`; a reader who steps through a notebook with the shipped weights has none, and changes no
-    tracked file. ValueError unless every number is finite.
+    tracked file. ValueError unless every number is finite, the names are texts and
+    the seed is a whole number from 0.
     """
     values = {"value": value, "interval": interval, "baseline": baseline, "ceiling": ceiling, "tolerance": tolerance}
     if value is None:
         raise ValueError(f"The figure {name!r} has no value: None came, a number or a string was expected.")
+    if not isinstance(name, str) or not name or not isinstance(notebook, str):
+        raise ValueError(f"name {describe(name)} and notebook {describe(notebook)} came; texts were expected.")
+    if seed is not None:
+        check_number("seed", seed, 0, whole=True)
     entry = {key: _plain(item, name, key) for key, item in values.items()}
-    entry |= {"n": int(n), "seed": seed, "notebook": notebook, "unit": unit} | ({"timing": True} if timing else {})
+    entry |= {"n": int(check_array("n", n)), "seed": seed, "notebook": notebook, "unit": unit} | (
+        {"timing": True} if timing else {}
+    )
     path = results_file(artifacts)
     if path is not None:
         with locked(path):

@@ -5,7 +5,7 @@ import itertools
 import torch
 from einops import rearrange
 
-from trajlib.data.spec import check_number
+from trajlib.data.spec import check_number, describe
 
 NUM_AUGMENTATIONS = 96  # 2 x 2 flips, transposed or not, forwards or backwards, 6 orders of the colours
 
@@ -14,9 +14,12 @@ def augmented(videos: torch.Tensor, number: int) -> torch.Tensor:
     """One of the 96 augmentations of clips (..., 3, t, h, w), all equally likely in the data; 0 is the clip itself.
 
     Flipping or transposing the picture, reversing time and exchanging colours turn a clip of a family into another of
-    the same family, and leave every distribution of the dataset as it is. ValueError for a number out of range.
+    the same family, and leave every distribution of the dataset as it is. ValueError for a number out of range, and for
+    what is no such clip.
     """
     check_number("number", number, 0, NUM_AUGMENTATIONS - 1, whole=True)
+    if not isinstance(videos, torch.Tensor) or videos.ndim < 4 or videos.shape[-4] != 3:
+        raise ValueError(f"videos came as {describe(videos)}; a tensor (..., 3, frames, height, width) was expected.")
     number, order = divmod(number, 6)
     videos = videos[..., list(itertools.permutations(range(3)))[order], :, :, :]
     for axis in (-1, -2, -3):  # width, height, time

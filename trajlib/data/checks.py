@@ -29,9 +29,7 @@ def check_videos(videos: Any, spec: VideoSpec = VideoSpec()) -> None:
         raise ValueError(f"videos came with shape {tuple(videos.shape)}; {expected}")
     if not videos.isfinite().all():
         raise ValueError("videos contain NaN or infinity; expected finite values in [0, 1].")
-    low, high = videos.aminmax() if len(videos) else (0, 1)
-    if low < -1e-3 or high > 1 + 1e-3:
-        raise ValueError(f"videos run from {low:.3g} to {high:.3g}; expected [0, 1]: divide 0..255 pixels by 255.")
+    _check_range(videos, 1e-3)
 
 
 def check_pixels(*videos: Any, dims: Sequence[int] = (5,)) -> None:
@@ -47,9 +45,13 @@ def check_pixels(*videos: Any, dims: Sequence[int] = (5,)) -> None:
             raise ValueError(f"{came}; expected a float tensor (b, 3, frames, height, width) in [0, 1].")
         if one.shape != videos[0].shape:
             raise ValueError(f"videos of {tuple(videos[0].shape)} and {tuple(one.shape)} came; expected one shape.")
-        low, high = one.aminmax() if one.numel() else (0, 1)
-        if not (low >= -0.5 and high <= 1.5):  # NaN is neither
-            raise ValueError(f"videos run from {low:.3g} to {high:.3g}; expected [0, 1]: divide 0..255 pixels by 255.")
+        _check_range(one, 0.5)
+
+
+def _check_range(videos: torch.Tensor, slack: float) -> None:
+    low, high = videos.aminmax() if videos.numel() else (0, 1)
+    if not (low >= -slack and high <= 1 + slack):  # NaN is neither
+        raise ValueError(f"videos run from {low:.3g} to {high:.3g}; expected [0, 1]: divide 0..255 pixels by 255.")
 
 
 def check_tokens(tokens: Any, shape: Sequence[int] | None, codebook_size: int, name: str = "tokens") -> None:
@@ -57,6 +59,7 @@ def check_tokens(tokens: Any, shape: Sequence[int] | None, codebook_size: int, n
 
     `shape` None: any. The mask token is no index: models receive it, callers never give it.
     """
+    check_number("codebook_size", codebook_size, 1, whole=True)
     is_tensor = isinstance(tokens, torch.Tensor)
     if not is_tensor or tokens.dtype not in INDEX_DTYPES or (shape and tuple(shape) != tuple(tokens.shape[1:])):
         expected = "" if shape is None else f" ({', '.join(map(str, ('b', *shape)))})"
@@ -66,23 +69,26 @@ def check_tokens(tokens: Any, shape: Sequence[int] | None, codebook_size: int, n
         raise ValueError(f"{name} run from {low} to {high}; this codebook has 0 .. {codebook_size - 1}.")
 
 
-def check_array(name: str, values: Any, *shape: int | None, tensor: bool = False) -> Any:
+def check_array(name: str, values: Any, *shape: int | None, tensor: bool = False, finite: bool = True) -> Any:
     """These numbers as a float64 array; with `tensor`, a float32 tensor as it came.
 
-    ValueError, in one sentence, for what has another shape (None: any length), NaN or infinity.
+    ValueError, in one sentence, for what has another shape (None: any length), and if `finite`, for NaN or infinity.
+    Not `finite`: truth values are numbers, too, 0 or 1.
     """
     found: Any = values if tensor else np.asarray(values)
-    good = getattr(found, "dtype", None) == torch.float32 if tensor else found.dtype.kind in "fiu"
+    kind = getattr(found, "dtype", None)
+    good = kind == torch.float32 if tensor else kind.kind in ("fiu" if finite else "fiub")
     if not good or len(shape) != found.ndim or any(m not in (None, n) for n, m in zip(found.shape, shape, strict=True)):
         expected = f"{'a float32 tensor' if tensor else 'numbers'} of shape {str(shape).replace('None', 'any')}"
         raise ValueError(f"{name} came as {describe(values)}; expected {expected}.")
-    if not (found.isfinite() if tensor else np.isfinite(found)).all():
+    if finite and not (found.isfinite() if tensor else np.isfinite(found)).all():
         raise ValueError(f"{name} has NaN or infinity; finite numbers were expected.")
     return found if tensor else found.astype(float, copy=False)
 
 
 def check_labels(labels: Any, num_classes: int = len(FAMILIES), names: Sequence[str] = FAMILIES) -> torch.Tensor:
     """Class indices as an int64 tensor (b,), or a ValueError that says what they must be."""
+    check_number("num_classes", num_classes, 1, whole=True)
     fit = len(names) == num_classes
     known = ", ".join(f"{i} {name}" for i, name in enumerate(names)) if fit else f"0 .. {num_classes - 1}"
     found = as_tensor(labels)

@@ -8,7 +8,7 @@ Lengths in pixels hold for pictures of 64 pixels; other sizes scale them.
 """
 
 import colorsys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from trajlib.data.camera import Camera
 from trajlib.data.render import Corruption, render
-from trajlib.data.spec import VideoDataset, VideoSpec, check_number, is_integer
+from trajlib.data.spec import VideoDataset, VideoSpec, check_name, check_number, describe, is_integer
 from trajlib.data.trajectories import FAMILIES, Motion, draw_motion
 
 __all__ = ["SPLIT_SEEDS", "Batch", "Clip", "Track", "TrajectoryDataset", "VideoDataset", "VideoSpec", "split"]
@@ -162,7 +162,13 @@ def project_track(motion: Motion, nuisances: Nuisances, spec: VideoSpec = VideoS
 
 
 def make_track(seed: int, index: int, family: str, spec: VideoSpec = VideoSpec()) -> Track:
-    """Clip number `index` of the generator seed, without its pixels: nuisances first, then the family's motion."""
+    """Clip number `index` of the generator seed, without its pixels: nuisances first, then the family's motion.
+
+    ValueError for an unknown family, and unless seed and index are whole numbers from 0.
+    """
+    check_name("family", family, FAMILIES)
+    check_number("seed", seed, 0, whole=True)
+    check_number("index", index, 0, whole=True)
     rng = np.random.default_rng([seed, index])
     nuisances = draw_nuisances(rng, spec)
     motion = orient(draw_motion(family, rng), nuisances.foreshortening, rng, max(16, spec.frames))
@@ -178,14 +184,20 @@ def render_clip(
     return Clip(**vars(track), video=video)
 
 
-def as_indices(indices: Any, size: int) -> list[int]:
-    """A list of integers from a sequence of them; ValueError for a mask, floats or text, IndexError out of range."""
+def as_indices(indices: Any, size: int, of: str = "clip {} of a dataset") -> list[int]:
+    """A list of integers from a sequence of them; ValueError for a mask, floats or text, IndexError out of range.
+
+    `of`: what is indexed, in the error's sentence.
+    """
+    check_number("size", size, 1, whole=True)
+    if not isinstance(indices, Iterable) or getattr(indices, "ndim", 1) != 1:
+        raise ValueError(f"{describe(indices)} came as indices; a sequence of whole numbers was expected.")
     came = indices.tolist() if isinstance(indices, torch.Tensor | np.ndarray) else list(indices)
     for i in came:
         if not is_integer(i):
             raise ValueError(f"{i!r} came as an index; whole numbers from 0 to {size - 1} were expected.")
         if not 0 <= i < size:
-            raise IndexError(f"clip {i} of a dataset of {size}; indices run from 0 to {size - 1}.")
+            raise IndexError(f"{of.format(i)} of {size}; indices run from 0 to {size - 1}.")
     return [int(i) for i in came]
 
 
@@ -210,8 +222,9 @@ class TrajectoryDataset(torch.utils.data.Dataset):
         check_number("seed", self.seed, 0, whole=True)
         if not isinstance(self.spec, VideoSpec) or not isinstance(self.corruption, Corruption | None):
             raise ValueError(f"spec is {self.spec!r:.99}, corruption {self.corruption!r:.99}; expected these types.")
-        if not len(self.families) or not set(self.families) <= set(FAMILIES):
-            raise ValueError(f"families {list(self.families)} came; choose from {', '.join(FAMILIES)}.")
+        named = set(map(str, self.families)) if isinstance(self.families, Collection) else set()
+        if not named or not named <= set(FAMILIES):
+            raise ValueError(f"families {self.families} came; choose from {', '.join(FAMILIES)}.")
 
     def __len__(self) -> int:
         return self.size
@@ -241,8 +254,7 @@ class TrajectoryDataset(torch.utils.data.Dataset):
 
 def split(name: str, size: int = 10**9, **options: Any) -> TrajectoryDataset:
     """The clips of a split: "train", "validation", "test" or "sealed"; ValueError for another name."""
-    if name not in SPLIT_SEEDS:
-        raise ValueError(f"split is {name!r}; it must be one of {', '.join(SPLIT_SEEDS)}.")
+    check_name("split", name, SPLIT_SEEDS)
     return TrajectoryDataset(size, seed=SPLIT_SEEDS[name], **options)
 
 
@@ -266,10 +278,6 @@ def collate(clips: Sequence[Clip]) -> Batch:
     """A list of clips -> `Batch`; also the `collate_fn` of a DataLoader. ValueError for an empty list."""
     if not isinstance(clips, list | tuple) or not clips or not all(isinstance(clip, Clip) for clip in clips):
         raise ValueError("no clips came; a batch needs at least one.")
-    stack = {name: np.stack([getattr(c, name) for c in clips]) for name in ("video", "path", "radius")}
-    return Batch(
-        torch.from_numpy(stack["video"]),
-        torch.tensor([c.label for c in clips]),
-        torch.from_numpy(stack["path"]).float(),
-        torch.from_numpy(stack["radius"]).float(),
-    )
+    names = ("video", "path", "radius")
+    videos, paths, radii = (torch.from_numpy(np.stack([getattr(clip, name) for clip in clips])) for name in names)
+    return Batch(videos, torch.tensor([clip.label for clip in clips]), paths.float(), radii.float())

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
+from trajlib.data.checks import check_array
 from trajlib.data.spec import LARGEST, VideoSpec, check_number
 
 MAX_DISTRACTORS = 8
@@ -93,11 +94,10 @@ def render(
     A corrupted clip draws random numbers from `rng`, a numpy Generator. ValueError for shapes that do not fit, for a
     radius that is not positive, and for a corruption without rng.
     """
-    centre, radius, colour = (np.asarray(part, float) for part in (centre, radius, colour))
-    if colour.shape != (3,) or not ((colour >= 0) & (colour <= 1)).all():
+    colour, centre = check_array("colour", colour, 3), check_array("centre", centre, None, 2)
+    radius = check_array("radius", radius, len(centre))
+    if not ((colour >= 0) & (colour <= 1)).all():
         raise ValueError(f"colour {colour.tolist()} came; expected red, green, blue in [0, 1].")
-    if centre.ndim != 2 or centre.shape != (len(radius), 2):
-        raise ValueError(f"centre {centre.shape} and radius {radius.shape} came; expected (n, 2) and (n,).")
     if not ((np.abs(centre) < 1e4).all() and ((radius > 0) & (radius < 1e4)).all() and len(radius)):  # NaN is neither
         raise ValueError("each dot needs a position and a radius above 0, below 10,000 px; what came has NaN or more.")
     if corruption is None or corruption == Corruption():

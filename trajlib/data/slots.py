@@ -21,7 +21,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from trajlib.data.checks import check_array
 from trajlib.data.clips import Track
+from trajlib.data.spec import check_number
 from trajlib.data.trajectories import FAMILIES
 
 TURNING = tuple(FAMILIES.index(family) for family in ("circular", "helical"))  # the families that make turns
@@ -84,8 +86,9 @@ def name_slots(measures: np.ndarray, clear: bool = True) -> np.ndarray:
 
 
 def hue_of(colours: ArrayLike, chroma: float = CHROMA) -> np.ndarray:
-    """RGB (n, 3) -> hue in degrees, (n,); NaN for a colour of less than `chroma`."""
-    colours = np.asarray(colours, float).clip(0, 1)
+    """RGB (n, 3) -> hue in degrees, (n,); NaN for a colour of less than `chroma`. ValueError for other shapes."""
+    colours = check_array("colours", colours, None, 3, finite=False).clip(0, 1)
+    check_number("chroma", chroma, 0, 1)
     hue = [360 * colorsys.rgb_to_hsv(*colour)[0] for colour in colours]
     return np.where(np.ptp(colours, axis=1) < chroma, np.nan, hue)
 

@@ -1,10 +1,11 @@
 """What a video is made of: how many frames of how many pixels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 LARGEST = 2**53  # up to here every whole number is a float, and a number of JSON
@@ -37,6 +38,21 @@ def check_number(
         raise ValueError(f"{name} is {describe(value)}; {kind}{start if low > -LARGEST else ''} was expected.")
 
 
+def check_numbers(name: str, values: Any, low: float, **limits: Any) -> tuple[Any, ...]:
+    """These numbers as a tuple; ValueError for no sequence, an empty one, or one with what `check_number` refuses."""
+    if not isinstance(values, list | tuple | range | torch.Tensor | np.ndarray) or not len(values):
+        raise ValueError(f"{name} came as {describe(values)}; a sequence of at least one number was expected.")
+    for value in (found := values.tolist() if hasattr(values, "tolist") else values):
+        check_number(name, value, low, **limits)
+    return tuple(found)
+
+
+def check_name(kind: str, name: Any, names: Collection[str]) -> None:
+    """ValueError, which lists the names, unless this is one of them."""
+    if not isinstance(name, str) or name not in names:
+        raise ValueError(f"{kind} is {describe(name)}; it must be one of {', '.join(names)}.")
+
+
 @dataclass(frozen=True)
 class VideoSpec:
     """Frames, side of the square picture in pixels, frames a second; ValueError unless all are positive numbers.
@@ -66,7 +82,9 @@ class VideoSpec:
 
 
 def as_spec(spec: VideoSpec | Mapping[str, Any]) -> VideoSpec:
-    """A `VideoSpec`, or one from its fields, as a model card stores them."""
+    """A `VideoSpec`, or one from its fields, as a model card stores them; ValueError for anything else."""
+    if not isinstance(spec, VideoSpec | Mapping):
+        raise ValueError(f"spec came as {describe(spec)}; a VideoSpec or its fields were expected.")
     return spec if isinstance(spec, VideoSpec) else VideoSpec(**spec)
 
 
@@ -83,8 +101,6 @@ class VideoDataset(Protocol):
 
     def videos(self, indices: Sequence[int]) -> torch.Tensor:
         """uint8 (b, 3, frames, size, size)."""
-        ...
 
     def labels(self, indices: Sequence[int]) -> torch.Tensor:
         """int64 (b,) in 0 .. num_classes - 1."""
-        ...

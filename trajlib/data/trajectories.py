@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from trajlib.data.spec import check_name
+
 FAMILIES = ("linear", "circular", "helical", "parabolic")
 ZERO = (0.0, 0.0, 0.0)
 IDENTITY = np.eye(3)
@@ -39,8 +41,7 @@ class Motion:
     pitch: float = 0.0  # advance along the axis per turn; > 0 is a right-handed helix, < 0 a left-handed one
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise ValueError(f"family is {self.family!r}; it must be one of {', '.join(FAMILIES)}.")
+        check_name("family", self.family, FAMILIES)
 
     @property
     def radius(self) -> float:

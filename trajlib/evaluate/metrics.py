@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trajlib.data.checks import check_array, check_pixels, check_tokens
 from trajlib.data.measure import FOREGROUND_THRESHOLD
+from trajlib.data.spec import check_number, describe
 
 # ---- reconstructions ----
 
@@ -74,11 +75,16 @@ def information_gain(
 
     `clips` (m,) says which clip a row belongs to. Held out: a forest learns on the other half of the clips, and a row's
     gain is log2 of the probability that it gives to the answer over the answer's frequency. Features that carry no
-    information get 0 or less; mutual information from counted pairs would favour a large codebook.
+    information get 0 or less; mutual information from counted pairs would favour a large codebook. ValueError for
+    fewer than two clips, and for other shapes or numbers.
     """
     from sklearn.ensemble import RandomForestClassifier  # slow to import, and only this function needs it
 
+    answers = _whole("answers", answers)
+    features, clips = check_array("features", features, len(answers), None), check_array("clips", clips, len(answers))
+    check_number("seed", seed, 0, whole=True)
     clips = np.unique(clips, return_inverse=True)[1]
+    check_number("the number of clips", clips.max() + 1, 2, whole=True)
     fold = np.random.default_rng(seed).permutation(clips.max() + 1)[clips] % 2
     gain = np.empty(len(answers))
     for k in range(2):
@@ -95,14 +101,22 @@ def information_gain(
 
 
 def entropy(answers: np.ndarray) -> float:
-    """Entropy in bits of whole numbers from 0, (m,), by their frequencies."""
-    p = np.bincount(answers) / len(answers)
+    """Entropy in bits of whole numbers from 0, (m,), by their frequencies; ValueError for anything else."""
+    p = np.bincount(_whole("answers", answers)) / len(answers)
     return float(-(p[p > 0] * np.log2(p[p > 0])).sum())
+
+
+def _whole(name: str, values: ArrayLike) -> np.ndarray:
+    found = np.asarray(values)
+    if found.ndim != 1 or not found.size or found.dtype.kind not in "iub" or found.min() < 0:
+        raise ValueError(f"{name} came as {describe(values)}; whole numbers from 0 were expected, of shape (m,).")
+    return found.astype(int)
 
 
 def sectors(vectors: np.ndarray, parts: int = 8) -> np.ndarray:
     """Directions of vectors (m, 2) as one of `parts` equal sectors, (m,); 0 begins at the x axis."""
-    check_array("vectors", vectors, None, 2)
+    vectors = check_array("vectors", vectors, None, 2)
+    check_number("parts", parts, 1, whole=True)
     turn = np.arctan2(vectors[:, 1], vectors[:, 0]) / (2 * np.pi) % 1
     return np.floor(turn * parts).astype(int) % parts
 
@@ -111,21 +125,27 @@ def sectors(vectors: np.ndarray, parts: int = 8) -> np.ndarray:
 
 
 def wilson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share, `hits` of `n`: (low, high)."""
-    interval = stats.binomtest(int(hits), int(n)).proportion_ci(confidence, method="wilson")
+    """Wilson's interval of a share, `hits` of `n`: (low, high). ValueError unless 0 <= hits <= n, n from 1."""
+    hits, n = int(check_array("hits", hits)), int(check_array("n", n))
+    check_number("n", n, 1, whole=True)
+    check_number("hits", hits, 0, n, whole=True)
+    interval = stats.binomtest(hits, n).proportion_ci(confidence, method="wilson")
     return interval.low, interval.high
 
 
 def mean_interval(values: ArrayLike, seed: int = 0) -> tuple[float, float]:
-    """Bootstrap 95 % interval of the mean over clips: (low, high)."""
-    rng, sample = np.random.default_rng(seed), (np.asarray(values, float),)
+    """Bootstrap 95 % interval of the mean over clips, values (n,): (low, high). ValueError for fewer than two."""
+    check_number("seed", seed, 0, whole=True)
+    rng, sample = np.random.default_rng(seed), (check_array("values", values, None, finite=False),)
+    check_number("the number of values", sample[0].size, 2, whole=True)
     result = stats.bootstrap(sample, np.mean, n_resamples=1000, method="percentile", rng=rng)
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def median_interval(values: ArrayLike) -> tuple[float, float]:
-    """95 % interval of the median over clips, (low, high), from order statistics."""
-    values = np.asarray(values, float)
+    """95 % interval of the median over clips, values (n,), from order statistics: (low, high). ValueError for none."""
+    values = check_array("values", values, None, finite=False)
+    check_number("the number of values", values.size, 1, whole=True)
     low, high = np.quantile(values, np.clip(0.5 + np.array([-0.98, 0.98]) / np.sqrt(len(values)), 0, 1))
     return float(low), float(high)
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from trajlib.data.checks import check_array
-from trajlib.data.spec import VideoSpec, check_number
+from trajlib.data.spec import VideoSpec, check_name, check_number
 from trajlib.data.trajectories import FAMILIES, TURNS
 
 SEARCH = (TURNS[0] - 0.05, TURNS[1] + 0.05)  # range of the turns per clip
@@ -43,7 +43,11 @@ class Fit:
 
 
 def basis(family: str, times: ArrayLike, turns: ArrayLike | None = None) -> np.ndarray:
-    """The family's functions of time: (n, t, k) for `turns` (n,); (1, t, k) for families that do not turn."""
+    """The family's functions of time: (n, t, k) for `turns` (n,); (1, t, k) for families that do not turn.
+
+    ValueError for an unknown family.
+    """
+    check_name("family", family, FAMILIES)
     t = np.asarray(times, float)[None]
     if family in ("linear", "parabolic"):
         columns = [np.ones_like(t), t] + ([t**2] if family == "parabolic" else [])
@@ -107,7 +111,8 @@ def fit_family(
     """Fit one family to path (n, t, 2) and radius (n, t), both in pixels of a picture of `spec.size`.
 
     `noise`: standard deviation of the measured positions in pixels; a smaller residual counts no more. Frames are
-    evenly spaced in time. ValueError for fewer than 6 frames, values that are not finite, or such a noise.
+    evenly spaced in time. ValueError for an unknown family, fewer than 6 frames, values that are not finite, or such a
+    noise.
     """
     path, radius = _checked(path, radius)
     check_number("noise", noise, 0)

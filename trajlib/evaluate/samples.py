@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from trajlib.data.checks import check_array
 from trajlib.data.measure import track_centroid
 from trajlib.data.spec import VideoSpec
 from trajlib.evaluate import physics
@@ -80,8 +81,10 @@ def check_physics(tracks: TrackStats, real: TrackStats, noise: float, spec: Vide
 
 
 def interpolate_gaps(paths: ArrayLike, spec: VideoSpec = VideoSpec()) -> np.ndarray:
-    """Paths without NaN: linear over frames without a dot, constant at the ends, the picture's middle without any."""
-    paths = np.array(paths, float)
+    """Paths without NaN: linear over frames without a dot, constant at the ends, the picture's middle without any.
+
+    paths (n, t, 2) in pixels; ValueError for another shape."""
+    paths = check_array("paths", paths, None, None, 2, finite=False).copy()
     frames = np.arange(paths.shape[1])
     for path in paths:
         present = np.isfinite(path).all(1)

@@ -101,7 +101,7 @@ def clip_bits(
     """-log2 of the probability of whole clips (b, *grid) given their class or none: bits a clip, (b,)."""
     check_tokens(tokens, model.grid, model.codebook_size)
     check_number("batch_size", batch_size, 1, whole=True)
-    found, classes = [], class_labels(model, labels, len(tokens))
+    found, classes = [], class_labels(model, labels, len(tokens), True)
     for part, some in zip(tokens.flatten(1).split(batch_size), classes.split(batch_size), strict=True):
         log_p = model(part, some).float().log_softmax(-1).gather(-1, part[..., None])
         found.append(-log_p.sum((1, 2)) / math.log(2))

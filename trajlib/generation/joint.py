@@ -28,7 +28,8 @@ RADIUS_UNIT = 0.8  # pixels of a picture of 64
 class JointTransformer(MaskedTransformer):
     """`MaskedTransformer` with trajectory tokens.
 
-    `trajectory`: arguments of `TrajectoryTokens`; `spec`: the videos. All else as in `MaskedTransformer`.
+    `trajectory`: arguments of `TrajectoryTokens`, for the three axes x, y and radius of one dot, which the video part
+    and the observed track need. `spec`: the videos. All else as in `MaskedTransformer`.
     """
 
     def __init__(
@@ -40,6 +41,8 @@ class JointTransformer(MaskedTransformer):
         self.spec = as_spec(spec)
         self.config |= {"spec": vars(self.spec), "trajectory": dict(trajectory or {})}
         self.trajectory = coding = TrajectoryTokens(self.spec.frames, **(trajectory or {}))
+        if coding.axes != 3:
+            raise ValueError(f"trajectory has counts of {coding.axes} axes; three were expected: x, y and radius.")
         self.num_frequencies = int(coding.frequency.max()) + 1
         value = (torch.arange(coding.levels)[:, None] + 0.5) / coding.levels * 2 - 1
         angles = value * math.pi * 2.0 ** torch.arange(WAVES)
@@ -85,9 +88,7 @@ class JointTransformer(MaskedTransformer):
         this token's logits, (b, 1, levels), from `tokens[:, :position]`; the later ones are not read. `observed`: what
         `observe` makes of the track, if it is known already. `context` (b, k, dim): see `MaskedTransformer._hidden`.
         """
-        labels, tasks = self._condition(tokens, labels, tasks)
-        prefix = [torch.stack([self.task_embedding(tasks), self.label_embedding(labels)], 1)]
-        prefix += [] if context is None else [context]
+        prefix = [self.prefix(tokens, labels, tasks), *([] if context is None else [context])]
         x, attends = self._coarse_to_fine(tokens, position)
         asked = slice(None) if position is None else slice(position, position + 1)
         axis, prior = self.trajectory.axis[asked], torch.zeros(())

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from trajlib.data.checks import check_videos, generator
 from trajlib.data.measure import track_centroid
-from trajlib.data.spec import check_number
+from trajlib.data.spec import check_number, check_numbers
 from trajlib.generation import sampling
 from trajlib.generation.joint import JointTransformer, nearest_positions
 from trajlib.generation.masks import halton_order
@@ -52,10 +52,9 @@ def sample_trajectories(
     are unknown.
     """
     n = n if track is None else len(track)
-    classes = class_labels(transformer, labels, n if context is None else context.shape[1])
+    classes = class_labels(transformer, labels, n if context is None else context.shape[1], track is not None)
     check_number("guidance", guidance)
-    for one in (temperature := tuple(temperature) or (math.nan,)):  # none is no temperature, either
-        check_number("temperature", one, 0, above=True)
+    temperature = check_numbers("temperature", temperature, 0, above=True)
     tasks = torch.full_like(classes, TASK_NUMBERS[check_task(task)])
     rng, coding = generator(seed), transformer.trajectory
     temperatures = [temperature[k * len(temperature) // coding.n] for k in range(coding.n)]
@@ -182,7 +181,7 @@ def complete_trajectories(
     check_videos(videos, transformer.spec)
     check_number("draws", draws, 1, 10_000, whole=True)
     track = observe_track(videos, region(task, transformer.spec, frames).to(videos.device)).repeat(draws, 1, 1)
-    classes = class_labels(transformer, labels if TASKS[task].labelled else None, len(videos)).repeat(draws)
+    classes = class_labels(transformer, labels if TASKS[task].labelled else None, len(videos), True).repeat(draws)
     given = classes if TASKS[task].labelled and labels is not None else None
     found = sample_trajectories(
         transformer, given, seed=seed, task=task, track=track, temperature=temperature, **kwargs

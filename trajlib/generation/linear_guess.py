@@ -16,19 +16,12 @@ TIGHT, LOOSE, UNKNOWN = 0.05, 1.5, 1e4  # px of noise of a dot that shows whole,
 class LinearGuess(nn.Module):
     """Mean and spread of each coefficient of `TrajectoryTokens`, in standard deviations; `fit` measures covariances."""
 
-    mean: Tensor
-    covariance: Tensor
-    cross: Tensor
-    own: Tensor
-
     def __init__(self, n: int, frames: int, rounding: float):
         super().__init__()
         size = frames * 3
         self.rounding = rounding  # variance that the levels add
-        self.register_buffer("mean", torch.zeros(size))  # of the trajectory, frames and axes
-        self.register_buffer("covariance", torch.eye(size))
-        self.register_buffer("cross", torch.zeros(n, size))  # of coefficients with the trajectory
-        self.register_buffer("own", torch.eye(n))  # of coefficients
+        self.mean, self.covariance = nn.Buffer(torch.zeros(size)), nn.Buffer(torch.eye(size))  # of the trajectory
+        self.cross, self.own = nn.Buffer(torch.zeros(n, size)), nn.Buffer(torch.eye(n))  # of coefficients: with it, own
 
     @torch.no_grad()
     def fit(self, coding: TrajectoryTokens, trajectories: Tensor) -> "LinearGuess":

@@ -12,7 +12,7 @@ from scipy.stats import qmc
 from torch import Tensor
 
 from trajlib.data.checks import generator
-from trajlib.data.spec import check_number
+from trajlib.data.spec import check_number, check_numbers
 
 
 def mask_ratio(r: float) -> float:
@@ -42,13 +42,14 @@ def halton_order(grid: Sequence[int], seed: int = 0) -> Tensor:
     """All positions of a grid, (n,) indices into the flattened grid, spread out evenly at every length.
 
     The Halton sequence in the first prime bases, one an axis (Besnier et al., arXiv 2503.17076); `seed` picks where it
-    starts.
+    starts. ValueError for a grid or a seed that is none.
     """
+    grid = check_numbers("grid", grid, 1, whole=True)
     check_number("the size of the grid", math.prod(grid), 1, 10**7, whole=True)
     sequence = qmc.Halton(len(grid), scramble=False)
     found: dict[int, None] = {}  # a dict keeps the order in which positions first came
     while len(found) < math.prod(grid):
         cells = (sequence.random(math.prod(grid)) * np.array(grid)).astype(int)
-        found |= dict.fromkeys(np.ravel_multi_index(tuple(cells.T), tuple(grid)).tolist())
+        found |= dict.fromkeys(np.ravel_multi_index(tuple(cells.T), grid).tolist())
     order = torch.tensor(list(found))
     return order.roll(int(torch.randint(len(order), (), generator=generator(seed))))

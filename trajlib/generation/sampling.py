@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trajlib.data.checks import check_labels, check_probabilities, check_tokens, check_videos, generator
-from trajlib.data.spec import LARGEST, check_number, describe
+from trajlib.data.spec import LARGEST, check_name, check_number, check_numbers, describe
 from trajlib.generation.masks import halton_order, mask_ratio
 from trajlib.generation.tasks import TASK_NUMBERS, TASKS, check_task, observed_tokens
 from trajlib.generation.tasks import condition as condition_videos
@@ -117,10 +117,10 @@ def parallel_decode(
     """
     check_number("steps", steps, 1, 10_000, whole=True)
     check_number("resampling_steps", resampling_steps, 0, 10_000, whole=True)
-    if order not in ORDERS:
-        raise ValueError(f"order is {order!r}; it must be one of {', '.join(ORDERS)}.")
+    check_name("order", order, ORDERS)
     check_number("temperature", temperature, 0, above=True)
     check_number("resample_temperature", resample_temperature, 0, above=True)
+    grid = check_numbers("grid", grid, 1, whole=True)
     check_tokens(tokens, (math.prod(grid),), LARGEST)
     if getattr(maskable, "dtype", None) != torch.bool or maskable.shape != tokens.shape:
         raise ValueError(f"maskable came as {describe(maskable)}; expected torch.bool {tuple(tokens.shape)}.")
@@ -164,14 +164,20 @@ def parallel_decode(
 # ---- with a masked transformer ----
 
 
-def class_labels(transformer: Any, labels: Labels | None, n: int) -> Tensor:
-    """Checked labels (b,), or `n` times "no class" for None; ValueError for what is not a class of the transformer."""
+def class_labels(transformer: Any, labels: Labels | None, n: int, each: bool = False) -> Tensor:
+    """Checked labels (b,), or `n` times "no class" for None; ValueError for what is not a class of the transformer.
+
+    `each`: there are `n` clips, and a label for each of them is expected.
+    """
     if labels is None:
         check_number("n", n, 0, 10**9, whole=True)
         return torch.full((n,), transformer.unconditional, device=device_of(transformer))
     if not transformer.num_classes:
         raise ValueError("labels came, but this transformer has no classes: leave them out and say n=.")
-    return check_labels(labels, transformer.num_classes).to(device_of(transformer))
+    found = check_labels(labels, transformer.num_classes)
+    if each and len(found) != n:
+        raise ValueError(f"{len(found)} labels came for {n} clips; one label for each was expected.")
+    return found.to(device_of(transformer))
 
 
 def initial_tokens(
@@ -216,7 +222,7 @@ def decode_steps(
         raise ValueError(f"task {task!r} was added after this transformer was built: it must be trained with it.")
     if condition is None and task != "CG":
         raise ValueError(f"task {task!r} completes what it observes, and nothing came: encode_condition makes it.")
-    classes = class_labels(transformer, labels, n if condition is None else len(condition))
+    classes = class_labels(transformer, labels, [*getattr(condition, "shape", ()), n][0])  # no tensor: refused below
     free = torch.full_like(classes, transformer.unconditional)
     if not TASKS[task].labelled or labels is None:
         classes, guidance = free, 1

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from trajlib.data.clips import as_indices
 from trajlib.data.slots import SLOTS, VALUES
 
 MAX_WORDS = 24
@@ -111,8 +112,8 @@ def encode_text(text: str) -> list[int]:
 
 
 def decode_text(numbers: Sequence[int]) -> str:
-    """The words up to the first padding."""
-    words = [VOCABULARY[number] for number in numbers]
+    """The words up to the first padding. ValueError or IndexError for what are no numbers of words."""
+    words = [VOCABULARY[number] for number in as_indices(numbers, len(VOCABULARY), "word {} of a vocabulary")]
     return " ".join(words[: words.index(PAD)] if PAD in words else words)
 
 

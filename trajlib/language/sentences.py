@@ -124,11 +124,11 @@ def generate_from_text(
     one stays which makes it likeliest when it is read back; no fit takes part. `tokenizer.decode` turns the tokens into
     videos. SentenceError for unknown words, contradictions, or a sentence that says nothing (see `grammar.parse`).
     """
-    texts, clips = [texts] if isinstance(texts, str) else list(texts), min(clips, candidates)
     check_number("candidates", candidates, 1, 10_000, whole=True)
     check_number("clips", clips, 1, whole=True)
-    if not [parse(text) for text in texts]:
-        raise SentenceError("no sentence came; at least one was expected.")
+    texts, clips = [texts] if isinstance(texts, str) else texts, min(clips, candidates)
+    if not isinstance(texts, list | tuple) or not [parse(text) for text in texts]:
+        raise SentenceError("no sentence came; a text or a list of them was expected.")
     several = [text for text in texts for _ in range(candidates)]
     context = sentence_context(model, several)
     drawn = sample_trajectories(model.joint, None, 1, guidance, temperature, seed, context=context)

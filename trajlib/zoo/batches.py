@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from trajlib.data.augment import NUM_AUGMENTATIONS, augmented, foreground_crops
 from trajlib.data.measure import measure_dot
-from trajlib.data.spec import VideoDataset, VideoSpec
+from trajlib.data.spec import VideoDataset, VideoSpec, check_numbers
 from trajlib.data.video_files import to_float
 from trajlib.generation.tasks import TASK_NUMBERS, TASKS, condition, observed_tokens
 from trajlib.tokenizer.video_tokenizer import Tokenizer
@@ -21,7 +21,7 @@ Batches = Callable[[int], list[torch.Tensor]]
 def epoch_indices(data: VideoDataset, numbers: Iterable[int]) -> list[int]:
     """Indices of the examples with these running numbers: the data in order, then again in another order, and so on."""
     size, found = len(data), []
-    for number in numbers:
+    for number in check_numbers("numbers", numbers, 0, whole=True):
         epoch, k = divmod(number, size)
         found.append(k if epoch == 0 else int(np.random.default_rng(epoch).permutation(size)[k]))
     return found
@@ -153,15 +153,13 @@ def labelled_batches(cfg: ClassifierRecipe, data: VideoDataset, seed: int) -> Ba
     return batch
 
 
-def encode_augmented(
-    tokenizer: Tokenizer, data: VideoDataset, cfg: ClassifierRecipe, seed: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def encode_augmented(tokenizer: Tokenizer, data: VideoDataset, cfg: ClassifierRecipe, seed: int) -> list[torch.Tensor]:
     """Tokens (clips * augmentations, *token_shape) and labels: pixels are augmented first, and then encoded."""
-    numbers, tokens, labels = draw_augmentations(cfg.clips, cfg.augmentations, seed), [], []
-    for indices in torch.arange(cfg.clips).split(32):
-        videos = data.videos(indices.tolist())
-        for column in numbers[indices].T.tolist():
-            changed = torch.stack([augmented(video, k) for video, k in zip(videos, column, strict=True)])
-            tokens.append(tokenizer.encode(to_float(changed)))
-            labels.append(data.labels(indices.tolist()))
-    return torch.cat(tokens), torch.cat(labels)
+    numbers = draw_augmentations(cfg.clips, cfg.augmentations, seed)
+
+    def examples(videos: torch.Tensor, indices: range) -> list[torch.Tensor]:
+        columns = numbers[list(indices)].T.tolist()
+        changed = [torch.stack([augmented(v, k) for v, k in zip(videos, some, strict=True)]) for some in columns]
+        return [torch.cat(list(map(tokenizer.encode, changed))), data.labels(indices).repeat(cfg.augmentations)]
+
+    return encode(data, cfg.clips, examples)

@@ -100,3 +100,10 @@ def test_pictures_of_another_size(tracks):
 def test_noise_is_a_number_from_0(noise):
     with pytest.raises(ValueError, match=r"^noise is .*; a finite number from 0 was expected\.$"):
         physics.fit_family("linear", PATH, RADIUS, noise)
+
+
+@pytest.mark.parametrize("family", ["spiral", "Linear", "", None, 0, ["linear"]])
+def test_another_family_is_refused_with_the_names_there_are(family):
+    for fit in (lambda: physics.fit_family(family, PATH, RADIUS), lambda: physics.basis(family, np.linspace(0, 1, 8))):
+        with pytest.raises(ValueError, match=r"^family is .*; it must be one of linear, .*, parabolic\.$"):
+            fit()
