@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from trajlib.data.checks import check_labels
 from trajlib.data.spec import check_number
 from trajlib.data.trajectories import FAMILIES
 from trajlib.data.video_files import as_uint8
@@ -48,9 +49,7 @@ def description(fig):
         "": [str(fig.get_label()), fig.get_suptitle(), *(ax.get_title() for ax in fig.axes)],
         "across: ": [ax.get_xlabel() for ax in fig.axes],
         "down: ": [ax.get_ylabel() for ax in fig.axes],
-        "legend: ": [
-            text.get_text() for legend in fig.findobj(matplotlib.legend.Legend) for text in legend.get_texts()
-        ],
+        "legend: ": [text.get_text() for some in fig.findobj(matplotlib.legend.Legend) for text in some.get_texts()],
     }
     lines = [(kind, dict.fromkeys(" ".join(text.split()) for text in some if text)) for kind, some in texts.items()]
     return ". ".join(kind + "; ".join(line) for kind, line in lines if line)
@@ -95,8 +94,7 @@ def as_pictures(videos):
     ValueError for any other shape, type or range.
     """
     videos = videos.detach().cpu().numpy() if hasattr(videos, "detach") else np.asarray(videos)
-    if videos.ndim == 4:
-        videos = videos[None]
+    videos = videos[None] if videos.ndim == 4 else videos
     if videos.ndim != 5 or videos.shape[1] != 3 or not videos.size:
         raise ValueError(f"videos of shape {videos.shape} came; expected (n, 3, frames, height, width).")
     return as_uint8(videos).transpose(0, 2, 3, 4, 1)
@@ -120,6 +118,7 @@ def film_strip(videos, titles=None, every=2, width=WIDTH, states=None, heading="
 
     `states`: for each row the states of its tokens, names of TOKEN_STATES (t', h', w') drawn above it, or None.
     """
+    check_number("every", every, 1, whole=True)
     pictures = as_pictures(videos)
     rows, columns = len(pictures), -(-pictures.shape[1] // every)
     states = states or [None] * rows
@@ -189,8 +188,10 @@ def moving_png(videos, scale=3, fps=6):
 def contact_sheet(videos, labels=None, columns=12):
     """Many videos, each as a long exposure (the darkest value of each pixel): the whole path of the dot in one picture.
 
-    Frames have the colour of the class, `labels` (n,).
+    Frames have the colour of the class, `labels` (n,). ValueError for what is no class.
     """
+    check_number("columns", columns, 1, whole=True)
+    labels = None if labels is None else check_labels(labels).tolist()
     pictures = as_pictures(videos).min(1)
     rows = -(-len(pictures) // columns)
     fig, axes = figure(rows, columns, rows * WIDTH / columns + (0.3 if labels is not None else 0), squeeze=False)
@@ -201,10 +202,10 @@ def contact_sheet(videos, labels=None, columns=12):
             ax.set_visible(False)
             continue
         ax.imshow(pictures[i])
-        colour = FRAME if labels is None else COLOURS[FAMILIES[int(labels[i])]]
+        colour = FRAME if labels is None else COLOURS[FAMILIES[labels[i]]]
         ax.spines[:].set(visible=True, color=colour, linewidth=2)
     if labels is not None:
-        class_legend(fig, sorted({int(k) for k in labels}))
+        class_legend(fig, sorted(set(labels)))
     return fig
 
 

@@ -14,6 +14,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,19 +31,23 @@ from trajlib.data import augment, checks, clips, measure, slots, video_files
 from trajlib.data.clips import TrajectoryDataset
 from trajlib.data.render import Corruption, render
 from trajlib.data.spec import VideoSpec, as_spec
+from trajlib.data.trajectories import unit_motion
 from trajlib.evaluate import metrics, physics, samples
 from trajlib.evaluate import slots as read
 from trajlib.generation import joint_sampling, masks, sampling, tasks, transformer
 from trajlib.generation.autoregressive import AutoregressiveTransformer, clip_bits, generate_autoregressive
 from trajlib.generation.joint import JointTransformer
+from trajlib.generation.trajectory_tokens import TrajectoryTokens
 from trajlib.generation.transformer import MaskedTransformer
-from trajlib.language import grammar, sentences
+from trajlib.language import grammar, llm, sentences
 from trajlib.language.model import LanguageModel
+from trajlib.language.next_words import is_grammatical
 from trajlib.tokenizer import quantizers
 from trajlib.tokenizer.video_tokenizer import Tokenizer
 from trajlib.zoo import batches
 from trajlib.zoo.checkpoints import ArtifactError, load
-from trajlib.zoo.config import Train, recipes_of
+from trajlib.zoo.config import RECIPES, Train, TransformerConfig, recipes_of
+from trajlib.zoo.recipes import new_tokenizer
 
 CLIPS = TrajectoryDataset(4, seed=3, spec=VideoSpec(8, 32)).batch()
 VIDEOS = CLIPS.videos / 255
@@ -60,6 +65,8 @@ JOINT = JointTransformer(64, GRID, LEVELS, spec=SPEC, trajectory={"counts": (2, 
 JOINT.fit_trajectories(torch.tensor([16.0, 16.0, 3.0]) + 0.3 * torch.randn(200, 8, 3))
 AUTOREGRESSIVE = AutoregressiveTransformer(64, GRID, LEVELS, **SIZES).eval()
 LANGUAGE = LanguageModel(JOINT, 2).eval()
+READING = sentences.read_clip(LANGUAGE, TOKENIZER, TOKENS)
+STATS = samples.track_video(VIDEOS)
 QUICK = {"steps": 1, "resampling_steps": 0}
 OBSERVED = {"condition": TOKENS, "observed": torch.arange(16).view(GRID) < 4}
 
@@ -68,6 +75,16 @@ def decoded(**given):
     """The last tokens of `parallel_decode`, with logits that are all the same."""
     fn = lambda tokens, positions: torch.zeros(len(tokens), len(positions), 64)  # noqa: E731
     return list(sampling.parallel_decode(fn, **given))[-1]
+
+
+def built(cls, *args, **given):
+    """A model, whose first weights are random, without a trace in the random numbers."""
+    before = random.getstate()  # libraries draw from it, too
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return cls(*args, **given)
+    finally:
+        random.setstate(before)
 
 
 FUNCTIONS = {  # name: (function, arguments that it takes)
@@ -83,6 +100,10 @@ FUNCTIONS = {  # name: (function, arguments that it takes)
     "VideoSpec": (VideoSpec, {"frames": 16, "size": 64, "fps": 8}),
     "Corruption": (Corruption, vars(Corruption())),
     "render": (partial(render, spec=SPEC), {"centre": PATH[0], "radius": RADIUS[0], "colour": (0.1, 0.2, 0.3)}),
+    "unit_motion": (
+        lambda **given: unit_motion(**given).at([0, 0.5, 1]),
+        {"family": "helical", "turns": 0.9, "handedness": 1.0, "advance": 0.6, "sharpness": 7.0, "apex": 0.5},
+    ),
     "measure_dot": (measure.measure_dot, {"videos": VIDEOS}),
     "psnr": (metrics.psnr, {"videos": VIDEOS, "recon": VIDEOS * 0.9}),
     "foreground_psnr": (metrics.foreground_psnr, {"videos": VIDEOS, "recon": VIDEOS * 0.9}),
@@ -159,6 +180,32 @@ FUNCTIONS = {  # name: (function, arguments that it takes)
         partial(joint_sampling.complete, JOINT, TOKENIZER, **QUICK),
         {"videos": VIDEOS, "task": "FP", "frames": 2, "draws": 1, "seed": 0},
     ),
+    "decode_steps": (
+        lambda **given: list(sampling.decode_steps(PLAIN, **given))[-1],
+        {"labels": [0, 1], "steps": 1, "guidance": 1.0, "seed": 0, "task": "CG", "n": 1},
+    ),
+    "MaskedTransformer": (
+        lambda **given: built(MaskedTransformer, 64, **given).grid,
+        {"grid": GRID, "dim": 16, "depth": 1, "heads": 2},
+    ),
+    "Tokenizer": (
+        lambda **given: built(Tokenizer, layers=(("compress_space", 8),) * 2, **given).token_shape,
+        {"dim": 8, "spec": SPEC},
+    ),
+    "build_quantizer": (
+        lambda **given: built(quantizers.build_quantizer, 8, **given).codebook_size,
+        {"kind": "fsq", "levels": (4, 4)},
+    ),
+    "TrajectoryTokens": (
+        lambda **given: TrajectoryTokens(**given).n,
+        {"frames": 8, "counts": (2, 2, 1), "levels": 16, "reach": 4.0},
+    ),
+    "TrajectoryTokens.fit": (
+        lambda trajectories: copy.deepcopy(JOINT.trajectory).fit(trajectories).mean,
+        {"trajectories": DOTS},
+    ),
+    "fit_trajectories": (copy.deepcopy(JOINT).fit_trajectories, {"trajectories": DOTS}),
+    "check_task": (tasks.check_task, {"task": "FP"}),
     "TrajectoryTokens.encode": (JOINT.trajectory.encode, {"trajectories": DOTS}),
     "TrajectoryTokens.decode": (JOINT.trajectory.decode, {"tokens": JOINT.trajectory.encode(DOTS)}),
     "clip_bits": (partial(clip_bits, AUTOREGRESSIVE), {"tokens": TOKENS, "labels": [0, 1, 2, 3], "batch_size": 2}),
@@ -179,6 +226,12 @@ FUNCTIONS = {  # name: (function, arguments that it takes)
         lambda **given: physics.fit_family(**given).score,
         {"family": "linear", "path": PATH, "radius": RADIUS, "noise": 0.1},
     ),
+    "basis": (lambda family: physics.basis(family, np.linspace(0, 1, 8), np.ones(3)), {"family": "circular"}),
+    "fit_families": (
+        lambda **given: physics.fit_families(**given)["helical"].score,
+        {"path": PATH, "radius": RADIUS, "noise": 0.1},
+    ),
+    "check_physics": (lambda noise: samples.check_physics(STATS, STATS, noise).best, {"noise": 0.1}),
     "track_video": (samples.track_video, {"videos": VIDEOS}),
     "interpolate_gaps": (samples.interpolate_gaps, {"paths": PATH}),
     "dot_colour": (read.dot_colour, {"videos": VIDEOS}),
@@ -189,6 +242,31 @@ FUNCTIONS = {  # name: (function, arguments that it takes)
     "TokenClassifier": (TokenClassifier(64, GRID, LEVELS, **SIZES).eval(), {"tokens": TOKENS}),
     "TokenTracker": (TokenTracker(64, GRID, LEVELS, spec=SPEC, **SIZES).eval(), {"tokens": TOKENS}),
     "moving_png": (plots.moving_png, {"videos": VIDEOS[:1].numpy(), "scale": 1}),
+    "as_pictures": (plots.as_pictures, {"videos": VIDEOS}),
+    "film_strip, every": (partial(plots.film_strip, VIDEOS[:1].numpy()), {"every": 2}),
+    "contact_sheet, classes": (partial(plots.contact_sheet, VIDEOS.numpy()), {"labels": [0, 1, 2, 3], "columns": 4}),
+    "check_slots": (grammar.check_slots, {"slots": {"family": "linear"}}),
+    "is_held_out": (grammar.is_held_out, {"slots": {"family": "linear"}}),
+    "is_grammatical": (is_grammatical, {"text": "a red dot circles"}),
+    "sentence": (lambda given: grammar.sentence(given, np.random.default_rng(0)), {"given": {"family": "linear"}}),
+    "grammar.caption": (
+        lambda given, share: grammar.caption(given, np.random.default_rng(0), share),
+        {"given": {"family": "linear"}, "share": 0.5},
+    ),
+    "question": (lambda slot: grammar.question(slot, np.random.default_rng(0)), {"slot": "family"}),
+    "few_shot_prompt": (partial(llm.few_shot_prompt, examples=[], tokens=TOKENS[0]), {"slot": "family"}),
+    "answer": (partial(sentences.answer, LANGUAGE, READING), {"slot": "speed", "phrasing": 0}),
+    "compare": (partial(sentences.compare, LANGUAGE, READING), {"slot": "speed"}),
+    "read_clip": (
+        lambda tokens: sentences.read_clip(LANGUAGE, TOKENIZER, tokens).trajectories,
+        {"tokens": TOKENS},
+    ),
+    "sentence_bits": (
+        lambda texts: sentences.sentence_bits(LANGUAGE, texts, READING[:1]),
+        {"texts": ["a red dot circles"]},
+    ),
+    "sentence_context": (partial(sentences.sentence_context, LANGUAGE), {"texts": ["a red dot circles"]}),
+    "write_sentences": (lambda seed: sentences.write_sentences(LANGUAGE, READING[:1], seed=seed)[1], {"seed": 0}),
     "split_words": (grammar.split_words, {"text": "a red dot circles"}),
     "parse": (grammar.parse, {"text": "a red dot circles"}),
     "decode_text": (grammar.decode_text, {"numbers": grammar.encode_text("a red dot circles")}),
@@ -198,6 +276,19 @@ FUNCTIONS = {  # name: (function, arguments that it takes)
         {"texts": "a red dot", "seed": 0, "guidance": 1.0, "temperature": (1.0,), "candidates": 1, "clips": 1},
     ),
     "Train": (lambda **given: Train(**given).lr, {"steps": 1, "batch": 1, "lr": 0.1, "muon": 0.1, "ema": 0.9}),
+    "Train.shortened": (lambda steps: Train(4, 1, 0.1).shortened(steps).ema, {"steps": 2}),
+    "TransformerConfig": (
+        lambda **given: TransformerConfig(**given).dim,
+        {"dim": 16, "depth": 1, "heads": 2, "dropout": 0.0},
+    ),
+    "Recipes": (lambda seed: replace(RECIPES["smoke"], seed=seed).seed, {"seed": 0}),
+    "new_tokenizer": (lambda profile: built(new_tokenizer, profile, SPEC).token_shape, {"profile": "smoke"}),
+    "encode_videos": (partial(batches.encode_videos, TOKENIZER, TrajectoryDataset(3, spec=SPEC)), {"n": 2}),
+    "shuffled_batches": (
+        lambda **given: batches.shuffled_batches([TOKENS], **given)(0)[0],
+        {"batch_size": 2, "seed": 0},
+    ),
+    "draw_augmentations": (partial(batches.draw_augmentations, 2, 2), {"seed": 0}),
     "recipes_of": (lambda profile: recipes_of(profile).seed, {"profile": "full"}),
     "epoch_indices": (partial(batches.epoch_indices, TrajectoryDataset(3, spec=SPEC)), {"numbers": [0, 5]}),
     "load": (load, {"name": "no_such_model", "artifacts": "no_such_folder"}),
@@ -337,5 +428,5 @@ def test_hostile_values(name, tmp_path, monkeypatch):
 def test_the_table_is_a_table():
     """Calls with one hostile value each, over all functions and arguments."""
     calls = [bad for _, good in FUNCTIONS.values() for value in good.values() for bad in hostile(value)]
-    assert len(FUNCTIONS) >= 80
-    assert len(calls) >= 4000
+    assert len(FUNCTIONS) >= 120
+    assert len(calls) >= 5000

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from trajlib.data.spec import check_name
+from trajlib.data.spec import LARGEST, check_name, check_numbers
 
 FAMILIES = ("linear", "circular", "helical", "parabolic")
 ZERO = (0.0, 0.0, 0.0)
@@ -74,8 +74,10 @@ def unit_motion(
 
     The frame's z is the normal of the plane for circles and parabolas, and the axis for helices; a line runs along x.
     Each family uses some of the arguments: circles `turns`; helices also `handedness` (1 right, -1 left) and
-    `advance`; parabolas `sharpness` and `apex`. The constants above give their meaning and range.
+    `advance`; parabolas `sharpness` and `apex`. The constants above give their meaning and range. ValueError for an
+    unknown family, and for what is no finite number.
     """
+    check_numbers("each number of a motion", (turns, handedness, advance, sharpness, apex), -LARGEST)
     if family == "linear":
         return Motion(family, velocity=np.array([1.0, 0, 0]), origin=np.array([-0.5, 0, 0]))
     if family == "parabolic":

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from trajlib.data.clips import as_indices
-from trajlib.data.spec import VideoSpec, check_number
+from trajlib.data.spec import VideoSpec, check_name, check_number
 
 VIDEOS = (
     ".3gp", ".apng", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
@@ -181,8 +181,8 @@ class VideoFolder(torch.utils.data.Dataset):
         self.folder, self.spec, self.motion = Path(folder).expanduser(), spec, motion
         self.stride = spec.frames if stride is None else stride
         check_number("stride", self.stride, 1, whole=True)
-        if split is not None and split not in SPLITS:
-            raise ValueError(f"split is {split!r}; it must be None or one of {', '.join(SPLITS)}.")
+        if split is not None:
+            check_name("split", split, SPLITS)
         if not self.folder.is_dir():
             raise ValueError(f"{self.folder} is no folder; the folder that holds the videos was expected.")
         self.problems: dict[str, str] = {}

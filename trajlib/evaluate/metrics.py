@@ -116,7 +116,6 @@ def _whole(name: str, values: ArrayLike) -> np.ndarray:
 def sectors(vectors: np.ndarray, parts: int = 8) -> np.ndarray:
     """Directions of vectors (m, 2) as one of `parts` equal sectors, (m,); 0 begins at the x axis."""
     vectors = check_array("vectors", vectors, None, 2)
-    check_number("parts", parts, 1, whole=True)
     turn = np.arctan2(vectors[:, 1], vectors[:, 0]) / (2 * np.pi) % 1
     return np.floor(turn * parts).astype(int) % parts
 

@@ -34,9 +34,7 @@ def read_slots(videos: Tensor, noise: float = NOISE) -> np.ndarray:
         fits = list(physics.fit_families(path, radius, noise).values())
         family = np.argmin([fit.score for fit in fits], 0)
         turns = np.choose(family, [np.zeros(len(family)) if fit.turns is None else fit.turns for fit in fits])
-        path, radius = (
-            np.stack(x)[family, range(len(family))] for x in zip(*((f.path, f.radius) for f in fits), strict=True)
-        )
+        path, radius = (np.stack([getattr(f, k) for f in fits])[family, range(len(family))] for k in ("path", "radius"))
         radius = radius.clip(1e-3)  # a fit of a poor track may end behind the camera
         measures[usable] = measure_slots(path, radius, hue_of(colour[usable], 0), family, turns, size)
     return measures

@@ -181,12 +181,10 @@ def complete_trajectories(
     check_videos(videos, transformer.spec)
     check_number("draws", draws, 1, 10_000, whole=True)
     track = observe_track(videos, region(task, transformer.spec, frames).to(videos.device)).repeat(draws, 1, 1)
-    classes = class_labels(transformer, labels if TASKS[task].labelled else None, len(videos), True).repeat(draws)
-    given = classes if TASKS[task].labelled and labels is not None else None
-    found = sample_trajectories(
-        transformer, given, seed=seed, task=task, track=track, temperature=temperature, **kwargs
-    )
-    return found.unflatten(0, (draws, -1))
+    given = labels if TASKS[task].labelled else None
+    classes = None if given is None else class_labels(transformer, given, len(videos), True).repeat(draws)
+    kwargs |= {"seed": seed, "task": task, "track": track, "temperature": temperature}
+    return sample_trajectories(transformer, classes, **kwargs).unflatten(0, (draws, -1))
 
 
 def contradictions(trajectories: Tensor, videos: Tensor, region: Tensor) -> Tensor:
@@ -226,9 +224,8 @@ def complete(
     """
     if not isinstance(transformer, JointTransformer):
         return sampling.complete(transformer, tokenizer, videos, task, labels, frames, seed=seed, **kwargs)
-    check_videos(videos, transformer.spec)
-    seen = region(task, transformer.spec, frames).to(videos.device)
     found = complete_trajectories(transformer, videos, task, labels, frames, draws, seed)
+    seen = region(task, transformer.spec, frames).to(videos.device)
     against = torch.stack([contradictions(part, videos, seen) for part in found])
     condition = encode_condition(tokenizer, videos, task, frames)["condition"]
     whole = F.adaptive_max_pool3d((~seen)[None].float(), transformer.grid[:3])[0] == 0

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from x_transformers import Encoder
 
 from trajlib.data.checks import check_tokens
+from trajlib.data.spec import check_numbers
 from trajlib.generation.masks import commit_input, random_masks
 from trajlib.generation.tasks import TASK_NUMBERS, TASKS
 from trajlib.tokenizer.quantizers import LevelEmbedding
@@ -58,7 +59,8 @@ class MaskedTransformer(nn.Module):
 
     `grid`: `tokenizer.token_shape`, 3 axes or 4 with codebooks. `levels`: the quantizer's, or None. `num_classes` may
     be 0. `num_tasks`: the first so many of TASKS; by default those there are now. The index `mask_token`
-    (= codebook_size) stands for a masked token, and `unconditional` (= num_classes) for "no class".
+    (= codebook_size) stands for a masked token, and `unconditional` (= num_classes) for "no class". ValueError for
+    sizes that are no positive whole numbers.
     """
 
     def __init__(
@@ -66,13 +68,13 @@ class MaskedTransformer(nn.Module):
         dim: int = 160, depth: int = 6, heads: int = 5, dropout: float = 0.0, num_tasks: int | None = None,
     ):  # fmt: skip
         super().__init__()
-        num_tasks = len(TASKS) if num_tasks is None else num_tasks
+        check_numbers("dim, depth or heads", (dim, depth, heads), 1, whole=True)
+        self.num_tasks = num_tasks = len(TASKS) if num_tasks is None else num_tasks
         self.config = {"codebook_size": codebook_size, "grid": grid, "levels": levels, "num_classes": num_classes}
         self.config |= {"dim": dim, "depth": depth, "heads": heads, "dropout": dropout, "num_tasks": num_tasks}
         self.codebook_size = self.mask_token = codebook_size
         self.num_classes = self.unconditional = num_classes
-        self.num_tasks = num_tasks
-        self.grid = tuple(grid)
+        self.grid = check_numbers("grid", grid, 1, whole=True)
         self.token_embedding = TokenEmbedding(codebook_size, dim, levels, extra=1)
         self.label_embedding = nn.Embedding(num_classes + 1, dim)
         self.task_embedding = nn.Embedding(num_tasks, dim)

@@ -17,6 +17,7 @@ import numpy as np
 
 from trajlib.data.clips import as_indices
 from trajlib.data.slots import SLOTS, VALUES
+from trajlib.data.spec import check_name, check_number, describe
 
 MAX_WORDS = 24
 PHRASES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -36,10 +37,8 @@ PHRASES: dict[str, dict[str, tuple[str, ...]]] = {
     "depth": {"receding": ("receding", "going away"), "approaching": ("approaching", "coming closer")},
     "speed": {"slow": ("slowly", "without haste"), "fast": ("fast", "quickly")},
     "size": {"small": ("small", "tiny"), "large": ("large", "big")},
-    "colour": {
-        "red": ("red",), "yellow": ("yellow",), "green": ("green",), "cyan": ("cyan", "turquoise"), "blue": ("blue",),
-        "magenta": ("magenta", "pink"),
-    },
+    "colour": {"red": ("red",), "yellow": ("yellow",), "green": ("green",), "cyan": ("cyan", "turquoise"),
+               "blue": ("blue",), "magenta": ("magenta", "pink")},
 }  # fmt: skip
 ADJECTIVES = ("size", "colour")
 MODIFIERS = ("heading", "vertical", "rotation", "turns", "depth", "speed")
@@ -62,10 +61,8 @@ HELD_OUT = (  # pairs of values that no sentence of the training names together
     {"size": "small", "speed": "fast"},
     {"heading": "left", "vertical": "rising"},
 )
-CANNOT = {  # what a value excludes: a line does not turn, and only circles and helices make turns
-    "linear": ("rotation", "turns"),
-    "parabolic": ("turns",),
-}
+# what a value excludes: a line does not turn, and only circles and helices make turns
+CANNOT = {"linear": ("rotation", "turns"), "parabolic": ("turns",)}
 FILLERS = {*ARTICLES, *NOUNS, *PLAIN_VERBS, "it", "is", "and", "an"}
 PAD, MASK = "<pad>", "<mask>"
 
@@ -146,8 +143,13 @@ def parse(text: str) -> dict[str, str]:
     return found
 
 
-def check_slots(slots: Mapping[str, str]) -> None:
-    """SentenceError for an unknown slot or value, or for values that exclude each other."""
+def check_slots(slots: Mapping[str, str], some: bool = False) -> None:
+    """SentenceError for no dict, an unknown slot or value, or for values that exclude each other.
+
+    `some`: for an empty one, too.
+    """
+    if not isinstance(slots, Mapping):
+        raise SentenceError(f"slots came as {describe(slots)}; a dict {{slot: value}} was expected.")
     for slot, value in slots.items():
         if value not in VALUES.get(slot, ()):
             expected = ", ".join(VALUES.get(slot, SLOTS))
@@ -155,10 +157,13 @@ def check_slots(slots: Mapping[str, str]) -> None:
     for slot in CANNOT.get(slots.get("family", ""), ()):
         if slot in slots:
             raise SentenceError(f"a {slots['family']} path has no {slot}, and {slots[slot]!r} came: leave one out.")
+    if some and not slots:
+        raise SentenceError(f"no slots came; name one of: {', '.join(SLOTS)}.")
 
 
 def is_held_out(slots: Mapping[str, str]) -> bool:
-    """Whether these slots hold a pair of HELD_OUT."""
+    """Whether these slots hold a pair of HELD_OUT. SentenceError as `check_slots`."""
+    check_slots(slots)
     return any(pair.items() <= slots.items() for pair in HELD_OUT)
 
 
@@ -170,9 +175,7 @@ def sentence(slots: Mapping[str, str], rng: np.random.Generator, shortest: bool 
 
     `shortest`: of each slot its shortest phrasing.
     """
-    check_slots(slots)
-    if not slots:
-        raise SentenceError(f"no slots came; name one of: {', '.join(SLOTS)}.")
+    check_slots(slots, some=True)
 
     def phrase(slot: str) -> str:
         options = PHRASES[slot][slots[slot]]
@@ -203,7 +206,9 @@ def caption(slots: Mapping[str, str], rng: np.random.Generator, share: float | N
 
     `share`: the chance that a slot is named; None draws it between 0.3 and 1 first, again each time.
     """
+    check_slots(slots, some=True)
     share = rng.uniform(0.3, 1) if share is None else share
+    check_number("share", share, 0, 1)
     named = [slot for slot in slots if rng.random() < share] or [list(slots)[rng.integers(len(slots))]]
     kept = {slot: slots[slot] for slot in named}
     for pair in HELD_OUT:
@@ -213,6 +218,7 @@ def caption(slots: Mapping[str, str], rng: np.random.Generator, share: float | N
 
 
 def question(slot: str, rng: np.random.Generator) -> str:
-    """A random question for a slot, with its question mark."""
+    """A random question for a slot, with its question mark. ValueError for an unknown slot."""
+    check_name("slot", slot, SLOTS)
     options = QUESTIONS[slot][0]
     return f"{options[rng.integers(len(options))]} ?"

@@ -82,6 +82,6 @@ def next_words(prefix: Sequence[str]) -> set[str]:
 
 
 def is_grammatical(text: str) -> bool:
-    """Whether the grammar can produce this very text."""
-    words = text.split()
+    """Whether the grammar can produce this very text; what is no text, it cannot."""
+    words = text.split() if isinstance(text, str) else []
     return len(words) <= MAX_WORDS and any(map(_ends, _open(tuple(words))))

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from trajlib.data.checks import check_tokens, generator
 from trajlib.data.measure import measure_dot
 from trajlib.data.slots import SLOTS, VALUES
-from trajlib.data.spec import check_number
+from trajlib.data.spec import check_name, check_number
 from trajlib.generation.joint_sampling import decode_video, sample_trajectories
 from trajlib.generation.sampling import draw
 from trajlib.language.grammar import MAX_WORDS, NUMBERS, PAD, QUESTIONS, SentenceError, decode_text, encode_text, parse
@@ -77,7 +77,12 @@ def _allowed(text: tuple[str, ...]) -> Tensor:
 
 @torch.no_grad()
 def answer(model: LanguageModel, reading: Reading, slot: str, phrasing: int = 0) -> Tensor:
-    """Probabilities (b, values) of the answers to a slot's question, in the order of VALUES[slot]."""
+    """Probabilities (b, values) of the answers to a slot's question, in the order of VALUES[slot].
+
+    ValueError for an unknown slot or phrasing.
+    """
+    check_name("slot", slot, SLOTS)
+    check_number("phrasing", phrasing, 0, len(QUESTIONS[slot][0]) - 1, whole=True)
     text = f"{QUESTIONS[slot][0][phrasing]} ?"
     words = torch.tensor([encode_text(text)]).expand(len(reading), -1)
     logits = model.word_logits(words, reading, causal=True)[:, len(text.split())]
@@ -89,10 +94,18 @@ def compare(model: LanguageModel, reading: Reading, slot: str) -> Tensor:
     return answer(model, reading, slot)[:, :2].log().diff(dim=1)[:, 0]
 
 
+def _listed(texts: Sequence[str] | str) -> Sequence[str]:
+    if not isinstance(texts, str | list | tuple) or not texts:
+        raise SentenceError("no sentence came; a text or a list of them was expected.")
+    return [texts] if isinstance(texts, str) else texts
+
+
 @torch.no_grad()
 def sentence_bits(model: LanguageModel, texts: Sequence[str], reading: Reading) -> Tensor:
     """How many bits a sentence costs given its clip, (b,): fewer for a likelier one."""
-    words = torch.tensor([encode_text(text) for text in texts])
+    words = torch.tensor([encode_text(text) for text in _listed(texts)])
+    if len(words) != len(reading):
+        raise SentenceError(f"{len(words)} sentences came for {len(reading)} clips; one for each was expected.")
     cost = F.cross_entropy(model.word_logits(words, reading, causal=True).mT, words, reduction="none")
     ends = torch.arange(MAX_WORDS) <= (words != NUMBERS[PAD]).sum(1, keepdim=True)
     return (cost * ends).sum(1) / torch.log(torch.tensor(2.0))
@@ -100,16 +113,13 @@ def sentence_bits(model: LanguageModel, texts: Sequence[str], reading: Reading) 
 
 def log_answers(model: LanguageModel, reading: Reading) -> Tensor:
     """Log-probabilities (b, 9, most values) of the answers to the questions of all slots; minus infinity elsewhere."""
-    most = max(map(len, VALUES.values()))
-    found = [
-        F.pad(answer(model, reading, slot).log(), (0, most - len(VALUES[slot])), value=-torch.inf) for slot in SLOTS
-    ]
-    return torch.stack(found, 1)
+    most, found = max(map(len, VALUES.values())), [answer(model, reading, slot).log() for slot in SLOTS]
+    return torch.stack([F.pad(logs, (0, most - logs.shape[1]), value=-torch.inf) for logs in found], 1)
 
 
 def sentence_context(model: LanguageModel, texts: Sequence[str]) -> Tensor:
     """What `sample_trajectories` takes as its context: the vectors of sentences and of none, (2, b, MAX_WORDS, dim)."""
-    words = torch.tensor([encode_text(text) for text in texts])
+    words = torch.tensor([encode_text(text) for text in _listed(texts)])
     return model.context(torch.stack([words, torch.full_like(words, NUMBERS[PAD])]))
 
 
@@ -126,9 +136,9 @@ def generate_from_text(
     """
     check_number("candidates", candidates, 1, 10_000, whole=True)
     check_number("clips", clips, 1, whole=True)
-    texts, clips = [texts] if isinstance(texts, str) else texts, min(clips, candidates)
-    if not isinstance(texts, list | tuple) or not [parse(text) for text in texts]:
-        raise SentenceError("no sentence came; a text or a list of them was expected.")
+    texts, clips = _listed(texts), min(clips, candidates)
+    for text in texts:
+        parse(text)
     several = [text for text in texts for _ in range(candidates)]
     context = sentence_context(model, several)
     drawn = sample_trajectories(model.joint, None, 1, guidance, temperature, seed, context=context)

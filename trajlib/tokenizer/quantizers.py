@@ -129,7 +129,7 @@ def build_quantizer(dim: int, kind: str, **options: Any) -> Any:
         raise ValueError(f"quantizer {kind!r} is unknown; there are {', '.join(QUANTIZERS)}: add yours to QUANTIZERS.")
     try:
         return QUANTIZERS[kind](dim=dim, **options)
-    except (TypeError, AssertionError) as error:  # the library asserts
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:  # the library asserts
         raise ValueError(f"quantizer {kind!r} cannot be built with {options}: {error}.") from None
 
 

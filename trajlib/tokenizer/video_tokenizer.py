@@ -95,6 +95,7 @@ class Tokenizer(nn.Module):
         self.config = {"quantizer": dict(quantizer), "dim": dim, "layers": layers, "patch": patch}
         self.config |= {"io_kernel_size": io_kernel_size, "gate_bias": gate_bias, "spec": asdict(self.spec)} | library
         self.encode_kwargs = {"video_contains_first_frame": self.spec.frames % 2 == 1}
+        check_number("dim", dim, 1, whole=True)
         self.patch = dict(zip("pqr", patch, strict=True))
         self.net = VideoTokenizer(
             image_size=self.spec.size // patch[1], channels=3 * math.prod(patch), init_dim=dim,
@@ -166,17 +167,15 @@ class Tokenizer(nn.Module):
         ValueError for anything else. `batch_size` videos are encoded at a time.
         """
         check_videos(videos, self.spec)
-        parts = _parts(videos, batch_size, cond)
-        codes = [self.quantizer(self.latents(part, **own))[1].long() for part, own in parts]
+        codes = [self.quantizer(self.latents(part, **own))[1].long() for part, own in _parts(videos, batch_size, cond)]
         return torch.cat(codes) if codes else videos.new_zeros((0, *self.token_shape), dtype=torch.long)
 
     @torch.no_grad()
     def decode(self, tokens: torch.Tensor, batch_size: int = 16, **cond: Any) -> torch.Tensor:
         """Tokens (b, *token_shape) -> (b, 3, frames, size, size) float32 in [0, 1]; ValueError for anything else."""
         check_tokens(tokens, self.token_shape, self.codebook_size)
-        parts = _parts(tokens, batch_size, cond)
-        latents = ((self.quantizer.codes_to_latents(part.long()), own) for part, own in parts)
-        pixels = [self.pixels(part, **own).float().clamp(0, 1) for part, own in latents]
+        back, parts = self.quantizer.codes_to_latents, _parts(tokens, batch_size, cond)
+        pixels = [self.pixels(back(part.long()), **own).float().clamp(0, 1) for part, own in parts]
         return torch.cat(pixels) if pixels else torch.zeros(0, *self.spec.shape, device=tokens.device)
 
     def reconstruct(self, videos: torch.Tensor, **cond: Any) -> torch.Tensor:

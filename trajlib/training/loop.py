@@ -10,6 +10,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterable
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,9 @@ def fit(
     `bf16`: compute in bfloat16 where that is fast (`has_bf16`).
     loss_fn(model, batch) -> (loss, {name: scalar tensor}); batch_fn(step) -> that step's tensors.
     `checkpoint` names a file, written every `checkpoint_every` steps and at the end, and resumed from if it exists:
-    delete it once the model is safe elsewhere. ValueError for a checkpoint of another recipe, loss, model or first
-    batch, or of another `made_from` (the caller's digest of what else counts), or one that was cut short;
-    FloatingPointError for a loss that is not finite.
+    delete it once the model is safe elsewhere. ValueError for steps or a seed that are no whole numbers, for a
+    checkpoint of another recipe, loss, model or first batch, or of another `made_from` (the caller's digest of what
+    else counts), or one that was cut short; FloatingPointError for a loss that is not finite.
     `callback(step, averaged_model)` is called at each of the `log_lines` printed lines.
 
     With several processes batch_fn gives all of them the whole batch, each takes its equal share of it (ValueError if
@@ -53,6 +54,8 @@ def fit(
     read it, and their number may change on resuming. Device and number of processes come from accelerate, precision
     from `bf16` alone.
     """
+    if not all(isinstance(number, Integral) and number >= 0 for number in (steps, seed)):
+        raise ValueError(f"steps {steps!r:.40} and seed {seed!r:.40} came; whole numbers from 0 were expected.")
     accelerator = _accelerator(bf16)
     index, count = accelerator.process_index, accelerator.num_processes
     losses = accelerator.prepare_model(_Losses(model, loss_fn))

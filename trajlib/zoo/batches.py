@@ -8,8 +8,9 @@ import torch
 from tqdm import tqdm
 
 from trajlib.data.augment import NUM_AUGMENTATIONS, augmented, foreground_crops
+from trajlib.data.checks import generator
 from trajlib.data.measure import measure_dot
-from trajlib.data.spec import VideoDataset, VideoSpec, check_numbers
+from trajlib.data.spec import VideoDataset, VideoSpec, check_number, check_numbers
 from trajlib.data.video_files import to_float
 from trajlib.generation.tasks import TASK_NUMBERS, TASKS, condition, observed_tokens
 from trajlib.tokenizer.video_tokenizer import Tokenizer
@@ -31,6 +32,7 @@ def encode(
     data: VideoDataset, n: int, of: Callable[[torch.Tensor, range], Iterable[torch.Tensor]], batch_size: int = 32
 ) -> list[torch.Tensor]:
     """The tensors `of(videos, indices)` of the first `n` videos (b, 3, t, h, w) in [0, 1], batches put together."""
+    check_number("n", n, 1, whole=True)
     found = []
     for first in tqdm(range(0, n, batch_size), "tokens", disable=None):
         indices = range(first, min(first + batch_size, n))
@@ -50,6 +52,8 @@ def encode_tracks(tokenizer: Tokenizer, data: VideoDataset, n: int) -> list[torc
 
 def shuffled_batches(tensors: Sequence[torch.Tensor], batch_size: int, seed: int) -> Batches:
     """batch_fn for `fit`: each pass over the examples in an order of its own, from (seed, pass)."""
+    check_number("batch_size", batch_size, 1, whole=True)
+    check_number("seed", seed, 0, whole=True)
     per_pass = max(1, len(tensors[0]) // batch_size)
 
     def batch(step):
@@ -134,7 +138,7 @@ def commit_batches(
 
 def draw_augmentations(n: int, count: int, seed: int) -> torch.Tensor:
     """Which augmentations of each labelled clip all classifiers see: (n, count) numbers for `augmented`, 0 first."""
-    drawn = torch.rand(n, NUM_AUGMENTATIONS - 1, generator=torch.Generator().manual_seed(seed)).argsort(1) + 1
+    drawn = torch.rand(n, NUM_AUGMENTATIONS - 1, generator=generator(seed)).argsort(1) + 1
     return torch.cat([torch.zeros(n, 1, dtype=torch.long), drawn[:, : count - 1]], 1)
 
 

@@ -47,6 +47,7 @@ class Train(Checked):
 
     def shortened(self, steps: int) -> "Train":
         """The same in another number of steps; the average reaches back over the same share of them."""
+        check_number("steps", steps, 1, whole=True)
         return replace(self, steps=steps, ema=max(0.0, 1 - (1 - self.ema) * self.steps / steps))
 
 
@@ -147,7 +148,7 @@ class ClassifierRecipe(Checked):
 
 @dataclass(frozen=True)
 class Recipes:
-    """All recipes of a profile."""
+    """All recipes of a profile. ValueError unless the seed is a whole number from 0."""
 
     name: str
     tokenizer: TokenizerRecipe
@@ -163,10 +164,14 @@ class Recipes:
     tokenizer_lfq18: TokenizerRecipe
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        check_number("seed", self.seed, 0, whole=True)
+
 
 _SEQUENCE = Train(3400, 32, 6e-3, muon=0.02)
 _CNN = Train(800, 16, 1e-3, muon=0.02, ema=0.98, bf16=False, log_lines=4)  # AdamW alone leaves I3D at chance
 _READER = Train(3000, 64, 2e-3, muon=0.02, weight_decay=0.05, bf16=False, log_lines=4)
+_TRACKER = replace(_READER, steps=5000, weight_decay=0.01)
 _TOKENIZER = Train(5000, 8, 1e-3, muon=0.02, ema=0.998, weight_decay=0.0)
 _POSITION = Train(1000, 8, 3e-4, muon=0.006, weight_decay=0.0, log_lines=4)
 _LANGUAGE = Train(3000, 48, 0.01, muon=0.01, ema=0.99, weight_decay=0.0)
@@ -189,9 +194,8 @@ def _tiny(train: Train, batch: int, steps: int = 16, lines: int = 2) -> Train:
     return replace(train, steps=steps, batch=batch, log_lines=lines)
 
 
-_TINY_TOKENIZER_RECIPE = TokenizerRecipe(
-    TINY_TOKENIZER, _tiny(_TOKENIZER, 4), _tiny(_POSITION, 4, 4, 1), crop_batch=4, validation_clips=16
-)
+_TINY_STAGES = _tiny(_TOKENIZER, 4), _tiny(_POSITION, 4, 4, 1)
+_TINY_TOKENIZER_RECIPE = TokenizerRecipe(TINY_TOKENIZER, *_TINY_STAGES, crop_batch=4, validation_clips=16)
 RECIPES = {
     "full": Recipes(
         "full",
@@ -203,9 +207,7 @@ RECIPES = {
         frames=ClassifierRecipe(Train(600, 16, 2e-3, ema=0.98, bf16=False, log_lines=2)),
         i3d=ClassifierRecipe(_CNN),
         token_classifier=ClassifierRecipe(_READER),
-        token_tracker=ClassifierRecipe(
-            replace(_READER, steps=5000, weight_decay=0.01), clips=24000, model={"dim": 64, "dropout": 0.0}
-        ),
+        token_tracker=ClassifierRecipe(_TRACKER, clips=24000, model={"dim": 64, "dropout": 0.0}),
         language=LanguageRecipe(_LANGUAGE),
         tokenizer_lfq18=half_width(LFQ_2_18),
     ),

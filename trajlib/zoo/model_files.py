@@ -158,8 +158,7 @@ def _read_card(path: Path) -> Card:
         card = json.loads(_read_bytes(path))
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path.name} is not a model card, since it is not JSON ({error}): restore it.") from None
-    lacking = [key for key in CARD_KEYS if not isinstance(card, dict) or key not in card]
-    if lacking:
+    if lacking := [key for key in CARD_KEYS if not isinstance(card, dict) or key not in card]:
         raise ArtifactError(f"{path.name} is not a model card: it lacks {', '.join(lacking)}. Restore it.")
     if card["class"] not in list(REGISTRY):  # a list, so that an unhashable value gets the same sentence
         why = f"only {', '.join(REGISTRY)} are ever built from a card"
@@ -174,8 +173,7 @@ def _read_weights(path: Path, card: Card, data: bytes) -> dict[str, torch.Tensor
     except (SafetensorError, ValueError) as error:
         why = f"{path.name} ({len(data):,} bytes) is cut short or is not a safetensors file ({error})"
         raise ArtifactError(f"{why}: restore it, or delete it with its card and train again.") from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != card["sha256"]:
+    if (found := hashlib.sha256(data).hexdigest()) != card["sha256"]:
         why = f"{path.name} is not the file its card describes: sha256 {found[:12]}… came"
         raise ArtifactError(f"{why}, {str(card['sha256'])[:12]}… was expected. Restore both files from the same place.")
     return tensors

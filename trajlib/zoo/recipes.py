@@ -6,7 +6,8 @@ tokenizer -> transformer (see joint_recipe.py)
 
 Every recipe has the same first arguments: `artifacts`, "shipped" or a folder, where the model is loaded from if it is
 there, and saved otherwise; `profile`, a name in RECIPES or a `Recipes`; `data`, any `VideoDataset`, by default the
-train split. It returns (model, card).
+train split. It returns (model, card). A tokenizer's card states what is measured on `data.held_out`, a dataset of other
+videos, if the data has one.
 """
 
 import time
@@ -146,16 +147,16 @@ def _train_tokenizer(run):
     steps, crop_steps = cfg.train.steps, round(cfg.crop_share * cfg.train.steps)
     said = f"{crop_steps * cfg.crop_batch:,} clips as crops, then "
     said += f"{(steps - crop_steps) * cfg.train.batch + cfg.position.steps * cfg.position.batch:,} whole clips"
-    model = run.build(Tokenizer, **vars(cfg.model), spec=run.data.spec)
+    model, held = run.build(Tokenizer, **vars(cfg.model), spec=run.data.spec), getattr(run.data, "held_out", None)
     model, first = run.fit(model, tokenizer_loss(chroma_weight=cfg.chroma_weight), batch, said)
-    first_stage = tokenizer_figures(model, cfg.validation_clips)
+    first_stage = tokenizer_figures(model, cfg.validation_clips, held)
     weights = {"position_weight": cfg.position_weight, "quantizer_weight": cfg.quantizer_weight}
     loss = tokenizer_loss(chroma_weight=cfg.chroma_weight, **weights)
     model, card = run.fit(model, loss, lambda step: batch(steps + step), said, ".position", cfg.position)
     model.half().float()  # measured as it will be stored
     card |= {"recipe": cfg.train.options, "position stage": cfg.position.options | weights}
     card |= {"first stage": first_stage, "first stage curve": first["curve"], "chroma_weight": cfg.chroma_weight}
-    return model, card | {"figures": card["figures"] | tokenizer_figures(model, cfg.validation_clips)}
+    return model, card | {"figures": card["figures"] | tokenizer_figures(model, cfg.validation_clips, held)}
 
 
 def new_tokenizer(profile: Profile, spec: VideoSpec) -> Tokenizer:
@@ -173,22 +174,22 @@ def tokenizer_loss(**weights: float) -> Callable:
     return loss
 
 
-def tokenizer_figures(model: Tokenizer, n: int) -> dict[str, float]:
-    """{figure: value} on the first `n` validation clips: what a card states, and a test measures again."""
-    data = split("validation", n, spec=model.spec)
-    found: dict[str, list[torch.Tensor]] = {"psnr": [], "foreground psnr": [], "blank psnr": [], "position error": []}
-    for first in range(0, n, 32):
-        videos = to_float(data.videos(range(first, min(first + 32, n))))
+def tokenizer_figures(model: Tokenizer, n: int, held_out: VideoDataset | None = None) -> dict[str, float]:
+    """{figure: value} on the first `n` videos of `held_out`: what a card states, and a test measures again.
+
+    None: on the course's validation clips. PSNR in dB, means over videos; position error in px, median over frames.
+    """
+    data = split("validation", n, spec=model.spec) if held_out is None else held_out
+
+    def figures(videos: torch.Tensor, _: range) -> list[torch.Tensor]:
         recon = model.reconstruct(videos)
         distance = (track_centroid(recon)[0] - track_centroid(videos)[0]).norm(dim=-1)
-        found["psnr"].append(psnr(videos, recon))
-        found["foreground psnr"].append(foreground_psnr(videos, recon))
-        found["blank psnr"].append(psnr(videos, torch.ones_like(videos)))
-        found["position error"].append(distance.nan_to_num(float(model.spec.size)).flatten())
-    return {
-        f"validation {name}": round((all_.median() if name == "position error" else all_.mean()).item(), 3)
-        for name, all_ in ((name, torch.cat(parts)) for name, parts in found.items())
-    }
+        return [psnr(videos, recon), foreground_psnr(videos, recon), psnr(videos, torch.ones_like(videos)), distance]
+
+    *means, distance = batches.encode(data, min(n, len(data)), figures)
+    found = {"psnr": means[0].mean(), "foreground psnr": means[1].mean(), "blank psnr": means[2].mean()}
+    found["position error"] = distance.nan_to_num(float(model.spec.size)).median()
+    return {f"validation {name}": round(value.item(), 3) for name, value in found.items()}
 
 
 # ---- transformers over tokens ------------------------------------------------------------------------------------

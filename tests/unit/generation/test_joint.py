@@ -322,3 +322,16 @@ def test_generate_takes_the_best_draft_where_a_tokenizer_is_given(model, tokeniz
     found = generate(model, [0, 1, 2], seed=5, tokenizer=tokenizer, drafts=2, guidance=2.0, **quick)
     asked = sample_trajectories(model, [0, 1, 2], guidance=2.0, seed=5)
     assert torch.equal(found, best_draft(model, tokenizer, asked, 2, seed=5, **quick))
+
+
+@pytest.mark.parametrize("counts", [(4, 4), (4, 4, 2, 2)])
+def test_a_dot_has_three_axes(counts):
+    with pytest.raises(ValueError, match=rf"counts of {len(counts)} axes; three were expected: x, y and radius\.$"):
+        JointTransformer(64, (4, 2, 2), dim=16, depth=1, heads=2, trajectory={"counts": counts})
+
+
+@pytest.mark.parametrize("task", ["CFP", "CG"])
+def test_labels_are_one_for_each_clip(model, clips, task):
+    videos = clips[:2]
+    with pytest.raises(ValueError, match=r"^3 labels came for 2 clips; one label for each was expected\.$"):
+        complete_trajectories(model, videos, task, [0, 1, 2], draws=1)

@@ -152,3 +152,20 @@ def test_more_frames_narrow_the_guess_and_cut_dots_less(guess, trajectories):
         covariance = guess.observe(dots, torch.full((4, 16), are_cut))[1]
         spreads.append(covariance.diagonal(dim1=1, dim2=2).sum().item())
     assert spreads == sorted(spreads, reverse=True)
+
+
+@pytest.mark.parametrize("counts", [(5,), (6, 2), (4, 4, 3, 3, 2)])
+def test_the_counts_say_how_many_axes_there_are(counts):
+    found = torch.randn(40, 8, len(counts), generator=torch.Generator().manual_seed(0)).cumsum(1)
+    quantizer = TrajectoryTokens(8, counts, levels=64).fit(found)
+    assert (quantizer.axes, quantizer.n) == (len(counts), sum(counts))
+    tokens = quantizer.encode(found)
+    assert quantizer.decode(tokens).shape == found.shape
+    assert torch.equal(quantizer.encode(quantizer.decode(tokens)), tokens)
+    with pytest.raises(ValueError, match=rf"expected a float32 tensor of shape \(any, 8, {len(counts)}\)"):
+        quantizer.encode(found[..., :-1])
+
+
+def test_one_trajectory_has_no_spread():
+    with pytest.raises(ValueError, match=r"^the number of trajectories is 1; a whole number from 2 was expected\.$"):
+        TrajectoryTokens(8).fit(torch.zeros(1, 8, 3))

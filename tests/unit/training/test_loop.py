@@ -358,3 +358,9 @@ def test_numbers_too_small_for_normal_floats_are_zero_in_every_thread():
     code = "import trajlib, torch; x = torch.full((4_000_000,), 1e-39); print(int((x * 0.5).count_nonzero()))"
     left = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
     assert left.stdout.strip() == "0"
+
+
+@pytest.mark.parametrize("wrong", [{"steps": -1}, {"steps": 2.5}, {"seed": "0"}, {"seed": -1}, {"seed": None}])
+def test_steps_and_seed_are_whole_numbers(wrong):
+    with pytest.raises(ValueError, match=r"^steps .* and seed .* came; whole numbers from 0 were expected\.$"):
+        train(**wrong)

@@ -11,6 +11,7 @@ from trajlib.classify.i3d import I3D
 from trajlib.classify.readers import TokenClassifier, TokenTracker
 from trajlib.data.clips import TrajectoryDataset, VideoSpec, split
 from trajlib.data.video_files import to_float
+from trajlib.evaluate.metrics import psnr
 from trajlib.generation.transformer import MaskedTransformer
 from trajlib.training.loop import fit
 from trajlib.zoo import checkpoints, recipes
@@ -63,6 +64,9 @@ def test_smoke_is_nowhere_larger_than_full():
         (lambda: TransformerConfig(32, True, 2), "depth is True"),
         (lambda: ClassifierRecipe(Train(1, 1, 1e-3), augmentations=0), "augmentations is 0"),
         (lambda: replace(RECIPES["full"].tokenizer, crop_share=2), "crop_share is 2"),
+        (lambda: replace(RECIPES["smoke"], seed=-1), r"^seed is -1; a whole number from 0 was expected\.$"),
+        (lambda: replace(RECIPES["smoke"], seed="0"), "seed is '0'; a whole number"),
+        (lambda: Train(4, 1, 0.1).shortened(0), "steps is 0; a whole number from 1"),
         (lambda: recipes_of("fast"), "PROFILE is 'fast'; it must be one of 'full', 'smoke'"),
     ],
 )
@@ -212,3 +216,31 @@ def test_the_frames_of_i3d_come_without_labels_and_none_of_a_clip_comes_twice(mo
         clips = data.batch(range(step * size, (step + 1) * size))
         assert torch.equal(frames, to_float(clips.videos[:, :, step::4].transpose(1, 2).flatten(0, 1)[:, :, None]))
         assert (dots[:, :2] - clips.paths[:, step::4].flatten(0, 1)).norm(dim=1).max() < 0.1
+
+
+class Few:
+    """The first clips of a split, as videos without labels."""
+
+    spec, num_classes = VideoSpec(16, 64), 0
+
+    def __init__(self, name, size):
+        self.clips = split(name, size)
+
+    def __len__(self):
+        return len(self.clips)
+
+    def videos(self, indices):
+        return self.clips.videos(indices)
+
+
+def test_a_tokenizers_card_is_measured_on_what_the_data_holds_out(monkeypatch, tmp_path):
+    monkeypatch.setattr(recipes, "fit", lambda model, *args, **options: (model, {}))
+    data = Few("train", 8)
+    data.held_out = Few("test", 3)
+    model, card = recipes.tokenizer(tmp_path, "smoke", data=data)
+    videos = to_float(data.held_out.videos(range(3)))
+    assert card["figures"]["validation psnr"] == pytest.approx(
+        psnr(videos, model.reconstruct(videos)).mean().item(), abs=1e-3
+    )
+    assert card["figures"] == recipes.tokenizer_figures(model, 16, data.held_out)
+    assert card["figures"] != recipes.tokenizer_figures(model, 16)  # the course's validation clips
