@@ -7,9 +7,8 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
-from trajlib.course.options import PROFILES
+from trajlib.course.options import PROFILES, as_path
 from trajlib.course.video_commands import add_video_commands
 
 RUN = """\
@@ -82,16 +81,16 @@ def _add_run(commands) -> None:
     cmd = _add(commands, "run", "execute the notebooks", RUN, RUN_EXAMPLES)
     cmd.add_argument("--profile", default="full", metavar="full|smoke", help="sizes of everything (default: full)")
     cmd.add_argument(
-        "--artifacts", type=lambda text: str(_path(text)), metavar="shipped|DIR",
+        "--artifacts", type=lambda text: str(as_path(text)), metavar="shipped|DIR",
         help="folder of trained models, new ones included (default: shipped; for smoke, OUT/artifacts, emptied first)",
     )  # fmt: skip
     only = "beginnings of the names of notebooks to run"
     cmd.add_argument("--only", action="extend", nargs="+", default=[], metavar="03", help=only)
-    cmd.add_argument("--out", type=_path, metavar="DIR", help="where copies go (default: runs/PROFILE)")
+    cmd.add_argument("--out", type=as_path, metavar="DIR", help="where copies go (default: runs/PROFILE)")
     jobs = "notebooks that run at the same time (default: 2 with the shipped weights, else 1)"
     cmd.add_argument("--jobs", type=_count, metavar="N", help=jobs)
     cmd.add_argument("--cell-seconds", type=float, metavar="S", help="the longest that one cell may take")
-    cmd.add_argument("--notebooks", type=_path, metavar="DIR", help="another folder of notebooks to run")
+    cmd.add_argument("--notebooks", type=as_path, metavar="DIR", help="another folder of notebooks to run")
     cmd.add_argument("--update", action="store_true", help="maintainers: store outputs and figures in the repository")
     cmd.set_defaults(command=_run)
 
@@ -116,10 +115,10 @@ def _add_study(commands) -> None:
     cmd.add_argument("--only", action="extend", nargs="+", default=[], metavar="VALUE", help="values of jobs to run")
     cmd.add_argument("--smoke", action="store_true", help="tiny sizes, into runs/NAME-smoke.csv")
     cmd.add_argument("--jobs", type=_count, default=2, metavar="N", help="processes of one thread each (default: 2)")
-    cmd.add_argument("--out", type=_path, metavar="FILE", help="the CSV (default: the one next to the study)")
+    cmd.add_argument("--out", type=as_path, metavar="FILE", help="the CSV (default: the one next to the study)")
     cmd.add_argument(
         "--artifacts",
-        type=lambda text: str(_path(text)),
+        type=lambda text: str(as_path(text)),
         default="shipped",
         metavar="shipped|DIR",
         help="folder of trained models it uses",
@@ -138,7 +137,7 @@ def _add_bench(commands) -> None:
     seconds = "how long each of the two is trained (default: 60); the README configuration makes at least one step"
     cmd.add_argument("--seconds", type=_seconds, default=60.0, metavar="S", help=seconds)
     cmd.add_argument("--profile", default="full", choices=PROFILES, help="smoke: tiny models, to try it out")
-    cmd.add_argument("--json", type=_path, metavar="FILE", help="also write the figures there")
+    cmd.add_argument("--json", type=as_path, metavar="FILE", help="also write the figures there")
     cmd.add_argument("--scaling", action="store_true", help="how cost grows with the sizes, instead")
     cmd.set_defaults(command=_bench)
 
@@ -176,12 +175,6 @@ def _explore(args: argparse.Namespace) -> int:
     except OSError as error:
         return _refuse("explore", f"port {args.port} cannot be used ({error.strerror}): name another, or leave it out.")
     return 0
-
-
-def _path(text: str) -> Path:
-    if not text or "\0" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} came, the name of a file or folder is needed")
-    return Path(text)
 
 
 def _seconds(text: str) -> float:

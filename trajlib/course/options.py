@@ -1,5 +1,6 @@
 """What a run was asked to do, checked before anything runs."""
 
+import argparse
 import ast
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,6 +73,13 @@ class Options:
         """The parameters that papermill injects: none if they equal the notebooks' own values."""
         requested = {"PROFILE": self.profile, "ARTIFACTS": str(self.artifacts)}
         return {} if requested == DEFAULTS else requested
+
+
+def as_path(text: str) -> Path:
+    """The file or folder that an argument of the command line names."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} came, the name of a file or folder is needed")
+    return Path(text)
 
 
 def find_notebooks(folder: Path, only: tuple[str, ...] = ()) -> list[Path]:

@@ -18,7 +18,7 @@ import torch
 from trajlib.atomic import write_atomic
 from trajlib.course.held_out import Part, Scaled, training_batches
 from trajlib.course.video_losses import Losses, training_loss
-from trajlib.data.spec import VideoDataset, VideoSpec
+from trajlib.data.spec import VideoDataset, VideoSpec, check_number, check_numbers
 from trajlib.data.video_files import to_float
 from trajlib.evaluate.metrics import codebook_usage, mean_interval, psnr
 from trajlib.generation.sampling import device_of
@@ -37,7 +37,7 @@ WINDOWS = 16  # of a step of the transformer
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained on what. ValueError for sizes that no tokenizer has."""
+    """What is trained on what. ValueError for sizes that no tokenizer has, and for numbers out of range."""
 
     videos: str
     frames: int = 16
@@ -55,6 +55,10 @@ class Plan:
 
     def __post_init__(self) -> None:
         quantizer(self.codebook)
+        for name, low in (("dim", 1), ("batch", 1), ("seed", 0)):
+            check_number(name, getattr(self, name), low, whole=True)
+        check_number("minutes", self.minutes, 0, 1e6, above=True)
+        check_numbers("cell", self.cell, 1, whole=True)
         if self.start is not None:
             spec = load("tokenizer", self.start)[0].spec
             object.__setattr__(self, "frames", spec.frames)
@@ -243,6 +247,8 @@ def describe(figures: dict[str, float]) -> list[str]:
 
 def checked_plan(plan: Plan, out: Path) -> dict[str, Any]:
     """The steps that this run planned when it first started, or {}; ValueError if something else is asked for now."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; a folder for the run was expected.")
     file, asked = out / "plan.json", json.loads(to_json(asdict(plan)))
     if not file.exists():
         return {}

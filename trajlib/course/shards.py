@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 
 from trajlib.atomic import write_atomic
+from trajlib.data.spec import check_number
 from trajlib.data.video_files import to_float
 from trajlib.data.video_folder import VideoFileError, find_videos, read_windows
 from trajlib.generation.tasks import TASK_NUMBERS
@@ -178,7 +179,11 @@ class TokenShards:
 
         Running numbers go through all tokens once, then again in another order, and so on. An order is that of the
         shards, and in each that of its rows, drawn from (seed, pass): numbers next to each other need few shards.
+        ValueError for what is no such number.
         """
+        check_number("first", first, 0, whole=True)
+        check_number("count", count, 1, whole=True)
+        check_number("seed", seed, 0, whole=True)
         if not len(self):
             raise ValueError(f"the shards in {self.folder} hold no tokens: there was no window in any video.")
         found = []

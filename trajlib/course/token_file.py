@@ -106,6 +106,7 @@ def write_frames(frames: Iterable[np.ndarray], target: Path, fps: Fraction) -> N
     unfinished, frames = target.with_name(f".{target.name}.tmp"), iter(frames)
     first = next(frames)
     height, width = (n - n % 2 for n in first.shape[:2])
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with av.open(str(unfinished), "w", format="mp4") as container:
             stream = container.add_stream("libx264", rate=fps, options={"crf": "14"})

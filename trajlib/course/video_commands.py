@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from trajlib.course.options import as_path
+
 TRAIN = """\
 Train a tokenizer on the videos of a folder, and with --generate a masked transformer for the tasks that need no class.
 Prints PSNR on held-out windows next to what costs nothing, codebook usage and bits; stops when it no longer learns.
@@ -41,8 +43,9 @@ REFUSED = (ValueError, RuntimeError, OSError, FloatingPointError)  # each says i
 def add_video_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """Register the four; `add(name, summary, description, epilog)` makes a parser."""
     train = add("train", "train on a folder of videos", TRAIN, TRAIN_EXAMPLES)
-    train.add_argument("--videos", required=True, metavar="DIR", help="folder of videos, subfolders included")
-    train.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the run")
+    named = "folder of videos, subfolders included"
+    train.add_argument("--videos", required=True, type=lambda text: as_path(text) and text, metavar="DIR", help=named)
+    train.add_argument("--out", required=True, type=as_path, metavar="DIR", help="folder of the run")
     train.add_argument("--frames", type=int, default=16, help="frames of a window (default: 16)")
     train.add_argument("--size", type=int, default=64, help="pixels along a side (default: 64)")
     train.add_argument("--fps", type=float, help="frames a second (default: those of each file)")
@@ -79,8 +82,8 @@ def add_video_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _io(cmd: argparse.ArgumentParser, source: str, target: str) -> None:
-    cmd.add_argument("source", type=Path, metavar=source)
-    cmd.add_argument("-o", "--out", type=Path, required=True, metavar=target, help="the file to write")
+    cmd.add_argument("source", type=as_path, metavar=source)
+    cmd.add_argument("-o", "--out", type=as_path, required=True, metavar=target, help="the file to write")
     cmd.add_argument("--artifacts", default="shipped", metavar="shipped|DIR", help="whose models (default: shipped)")
 
 
@@ -89,6 +92,12 @@ def _cell(text: str) -> tuple[int, int]:
     if not (frames.isdecimal() and pixels.isdecimal()):
         raise argparse.ArgumentTypeError(f"{text} came, frames and pixels such as 4,8 are needed")
     return int(frames), int(pixels)
+
+
+def _check_target(out: Path) -> None:
+    """ValueError, before any work, where no file can be written."""
+    if out.is_dir() or any(folder.is_file() for folder in out.parents):
+        raise ValueError(f"{out} cannot be written: name a file in a folder.")
 
 
 def _guarded(name: str, command: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], int]:
@@ -143,6 +152,7 @@ def _tokenize(args: argparse.Namespace) -> None:
         return
     from trajlib.course.token_file import tokenize_file
 
+    _check_target(args.out)
     found = tokenize_file(*load("tokenizer", args.artifacts), args.source, args.out, args.entropy)
     size = args.out.stat().st_size
     print(f"{args.out}: {found['frames']} frames in {found['windows']} windows, {size:,} bytes")
@@ -152,6 +162,7 @@ def _detokenize(args: argparse.Namespace) -> None:
     from trajlib.course.token_file import detokenize_file
     from trajlib.zoo.checkpoints import load
 
+    _check_target(args.out)
     found = detokenize_file(*load("tokenizer", args.artifacts), args.source, args.out)
     print(f"{args.out}: {found['frames']} frames of {found['size']} px, {found['fps']} a second")
 
@@ -167,6 +178,7 @@ def _complete(args: argparse.Namespace) -> None:
     from trajlib.generation.tasks import TASKS, check_task, condition, region
     from trajlib.zoo.checkpoints import load
 
+    _check_target(args.out)
     if TASKS[check_task(args.task)].labelled:
         raise ValueError(f"{args.task} needs a class, which a video of yours does not have: take another task.")
     tokenizer, _ = load("tokenizer", args.artifacts)

@@ -138,3 +138,35 @@ def test_the_command_line_works_in_a_thread(monkeypatch):
     monkeypatch.setattr("trajlib.course.study.main", lambda *args: 0)
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(cli.main, ["study", "x"]).result() == 0
+
+
+TRAIN = ("train", "--videos", "videos", "--out", "never")
+REFUSED = {
+    "cell is 0; a whole number from 1 was expected": (*TRAIN, "--cell", "0,0"),
+    "minutes is nan; a finite number above 0": (*TRAIN, "--minutes", "nan"),
+    "minutes is -1.0; a finite number above 0": (*TRAIN, "--minutes", "-1"),
+    "dim is 0; a whole number from 1 was expected": (*TRAIN, "--dim", "0"),
+    "seed is -1; a whole number from 0 was expected": (*TRAIN, "--seed", "-1"),
+    "file is a file; a folder for the run was expected": ("train", "--videos", "videos", "--out", "file"),
+    "there is no window of 16 frames in videos: add videos": TRAIN,
+    "'' came, the name of a file or folder is needed": ("train", "--videos", "", "--out", "never"),
+    "videos cannot be written: name a file in a folder": ("tokenize", "file", "-o", "videos"),
+    "file/x.mp4 cannot be written: name a file in a folder": ("detokenize", "file", "-o", "file/x.mp4"),
+    "file/x cannot be written: name a file in a folder": ("complete", "file", "-o", "file/x"),
+}
+
+
+@pytest.mark.parametrize("sentence", REFUSED)
+def test_what_cannot_be_done_is_said_in_one_line(sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    try:
+        code = cli.main(list(REFUSED[sentence]))
+    except SystemExit as error:
+        code = error.code
+    assert code == 2
+    said = capsys.readouterr().err.strip()
+    assert sentence in said
+    assert "\n" not in said
+    assert not list(tmp_path.glob("never/*.json"))
