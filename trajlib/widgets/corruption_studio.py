@@ -21,7 +21,7 @@ def corruption_picture(video, probabilities, label, compact=False):
 
     The true class, `label`, has a black frame and an arrow. `compact`: as narrow as next to sliders.
     """
-    top, left, wide, tall = (0.76, 0.20, 0.79, 0.40) if compact else (0.66, 0.15, 0.84, 0.33)
+    top, left, wide, tall, gap = (0.76, 0.20, 0.79, 0.40, 0.05) if compact else (0.66, 0.15, 0.84, 0.33, 0.03)
     fig = plots.Picture(figsize=(5.1, 3.2) if compact else (plots.WIDTH, 2.9))
     pictures = plots.as_pictures(video)[0]
     plots.draw_strip(fig.add_axes((0.02, top, 0.96, 0.99 - top)), pictures, max(1, len(pictures) // 8))
@@ -29,7 +29,7 @@ def corruption_picture(video, probabilities, label, compact=False):
     edges = ["black" if k == label else "none" for k in range(len(FAMILIES))]
     width = wide / len(probabilities)
     for i, (name, p) in enumerate(probabilities.items()):
-        ax = fig.add_axes((left + i * width, 0.15, width - 0.03, tall))
+        ax = fig.add_axes((left + i * width, 0.15, width - gap, tall))
         ax.barh(range(4), 100 * np.nan_to_num(p), color=list(plots.COLOURS.values()), edgecolor=edges, linewidth=1.5)
         if np.isnan(p).any():
             ax.text(50, 1.5, "finds no dot", ha="center", va="center")

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,16 @@ def test_a_corruption_picture_has_each_readers_probabilities_and_marks_the_true_
     assert [bar.get_width() for bar in other.patches] == [0] * 4
     assert [text.get_text() for text in other.texts] == ["finds no dot"]
     assert len(one.texts) == 0
+
+
+@pytest.mark.parametrize("compact", [True, False])
+def test_tick_labels_of_neighbouring_panels_stay_apart(eight_clips, compact):
+    names = ("3D CNN (pixels)", "I3D (pixels)", "token classifier", "fitted equations")
+    fig = corruption_picture(eight_clips[0].video, {name: np.full(4, 0.25) for name in names}, 2, compact)
+    fig.canvas.draw()
+    boxes = [label.get_window_extent() for ax in fig.axes[1:] for label in ax.get_xticklabels()]
+    assert len(boxes) == 12
+    assert all(right.x0 - left.x1 >= 5 for left, right in pairwise(boxes))  # pixels
 
 
 def test_videos_may_come_in_every_shape_they_have_here(eight_clips):
