@@ -26,6 +26,7 @@ import trajlib
 from trajlib import plots
 from trajlib.classify.i3d import I3D, measure_frame
 from trajlib.classify.readers import Simple3DCNN, TokenClassifier, TokenTracker
+from trajlib.course import llm
 from trajlib.course.results import record
 from trajlib.data import augment, checks, clips, measure, slots, video_files
 from trajlib.data.clips import TrajectoryDataset
@@ -39,7 +40,7 @@ from trajlib.generation.autoregressive import AutoregressiveTransformer, clip_bi
 from trajlib.generation.joint import JointTransformer
 from trajlib.generation.trajectory_tokens import TrajectoryTokens
 from trajlib.generation.transformer import MaskedTransformer
-from trajlib.language import grammar, llm, sentences
+from trajlib.language import grammar, sentences
 from trajlib.language.model import LanguageModel
 from trajlib.language.next_words import is_grammatical
 from trajlib.tokenizer import quantizers
@@ -167,11 +168,11 @@ FUNCTIONS = {  # name: (function, arguments that it takes)
         partial(joint_sampling.decode_video, JOINT),
         {"trajectories": DOTS, "seed": 0, "temperature": 0.5} | QUICK | OBSERVED,
     ),
-    "generate": (partial(joint_sampling.generate, JOINT, **QUICK), {"labels": [0], "seed": 0, "n": 1, "guidance": 1.5}),
     "best_draft": (
         partial(joint_sampling.best_draft, JOINT, TOKENIZER, **QUICK),
         {"trajectories": DOTS, "drafts": 2, "seed": 0},
     ),
+    "generate": (partial(joint_sampling.generate, JOINT, **QUICK), {"labels": [0], "seed": 0, "n": 1, "guidance": 1.5}),
     "complete_trajectories": (
         partial(joint_sampling.complete_trajectories, JOINT, draws=1),
         {"videos": VIDEOS, "task": "CFP", "labels": [0, 1, 2, 3], "frames": 2, "temperature": (0.5,)},

@@ -144,6 +144,7 @@ def best_draft(
     The first draft is that of `seed`. No class and no true trajectory takes part.
     """
     check_number("drafts", drafts, 1, 1000, whole=True)
+    check_number("seed", seed, 0, whole=True)
     several = [decode_video(transformer, trajectories, seed=seed + k * SEED_STEP, **kwargs) for k in range(drafts)]
     off = torch.stack([trajectory_error(tokenizer.decode(tokens).float(), trajectories) for tokens in several])
     return torch.stack(several)[off.argmin(0), torch.arange(len(trajectories))]
