@@ -76,7 +76,7 @@ def check_array(name: str, values: Any, *shape: int | None, tensor: bool = False
     Not `finite`: truth values are numbers, too, 0 or 1.
     """
     found: Any = values if tensor else np.asarray(values)
-    kind = getattr(found, "dtype", None)
+    kind: Any = getattr(found, "dtype", None)
     good = kind == torch.float32 if tensor else kind.kind in ("fiu" if finite else "fiub")
     if not good or len(shape) != found.ndim or any(m not in (None, n) for n, m in zip(found.shape, shape, strict=True)):
         expected = f"{'a float32 tensor' if tensor else 'numbers'} of shape {str(shape).replace('None', 'any')}"

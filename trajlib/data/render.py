@@ -94,19 +94,19 @@ def render(
     A corrupted clip draws random numbers from `rng`, a numpy Generator. ValueError for shapes that do not fit, for a
     radius that is not positive, and for a corruption without rng.
     """
-    colour, centre = check_array("colour", colour, 3), check_array("centre", centre, None, 2)
-    radius = check_array("radius", radius, len(centre))
-    if not ((colour >= 0) & (colour <= 1)).all():
-        raise ValueError(f"colour {colour.tolist()} came; expected red, green, blue in [0, 1].")
-    if not ((np.abs(centre) < 1e4).all() and ((radius > 0) & (radius < 1e4)).all() and len(radius)):  # NaN is neither
+    rgb, middle = check_array("colour", colour, 3), check_array("centre", centre, None, 2)
+    radii = check_array("radius", radius, len(middle))
+    if not ((rgb >= 0) & (rgb <= 1)).all():
+        raise ValueError(f"colour {rgb.tolist()} came; expected red, green, blue in [0, 1].")
+    if not ((np.abs(middle) < 1e4).all() and ((radii > 0) & (radii < 1e4)).all() and len(radii)):  # NaN is neither
         raise ValueError("each dot needs a position and a radius above 0, below 10,000 px; what came has NaN or more.")
     if corruption is None or corruption == Corruption():
-        canvas = np.full((3, len(centre), spec.size, spec.size), 255, np.uint8)
-        draw_discs(canvas, centre, radius, colour)
+        canvas = np.full((3, len(middle), spec.size, spec.size), 255, np.uint8)
+        draw_discs(canvas, middle, radii, rgb)
         return canvas
     if rng is None:
         raise ValueError("a corrupted clip draws random numbers: pass rng, a numpy Generator.")
-    return _render_corrupted(centre, radius, colour, spec.size, corruption, rng)
+    return _render_corrupted(middle, radii, rgb, spec.size, corruption, rng)
 
 
 def _render_corrupted(

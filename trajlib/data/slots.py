@@ -87,10 +87,10 @@ def name_slots(measures: np.ndarray, clear: bool = True) -> np.ndarray:
 
 def hue_of(colours: ArrayLike, chroma: float = CHROMA) -> np.ndarray:
     """RGB (n, 3) -> hue in degrees, (n,); NaN for a colour of less than `chroma`. ValueError for other shapes."""
-    colours = check_array("colours", colours, None, 3, finite=False).clip(0, 1)
+    rgb = check_array("colours", colours, None, 3, finite=False).clip(0, 1)
     check_number("chroma", chroma, 0, 1)
-    hue = [360 * colorsys.rgb_to_hsv(*colour)[0] for colour in colours]
-    return np.where(np.ptp(colours, axis=1) < chroma, np.nan, hue)
+    hue = [360 * colorsys.rgb_to_hsv(*colour)[0] for colour in rgb]
+    return np.where(np.ptp(rgb, axis=1) < chroma, np.nan, hue)
 
 
 def true_measures(tracks: Sequence[Track], size: int = 64) -> np.ndarray:

@@ -143,9 +143,9 @@ def mean_interval(values: ArrayLike, seed: int = 0) -> tuple[float, float]:
 
 def median_interval(values: ArrayLike) -> tuple[float, float]:
     """95 % interval of the median over clips, values (n,), from order statistics: (low, high). ValueError for none."""
-    values = check_array("values", values, None, finite=False)
-    check_number("the number of values", values.size, 1, whole=True)
-    low, high = np.quantile(values, np.clip(0.5 + np.array([-0.98, 0.98]) / np.sqrt(len(values)), 0, 1))
+    found = check_array("values", values, None, finite=False)
+    check_number("the number of values", found.size, 1, whole=True)
+    low, high = np.quantile(found, np.clip(0.5 + np.array([-0.98, 0.98]) / np.sqrt(len(found)), 0, 1))
     return float(low), float(high)
 
 

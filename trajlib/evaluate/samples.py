@@ -84,13 +84,13 @@ def interpolate_gaps(paths: ArrayLike, spec: VideoSpec = VideoSpec()) -> np.ndar
     """Paths without NaN: linear over frames without a dot, constant at the ends, the picture's middle without any.
 
     paths (n, t, 2) in pixels; ValueError for another shape."""
-    paths = check_array("paths", paths, None, None, 2, finite=False).copy()
-    frames = np.arange(paths.shape[1])
-    for path in paths:
+    found = check_array("paths", paths, None, None, 2, finite=False).copy()
+    frames = np.arange(found.shape[1])
+    for path in found:
         present = np.isfinite(path).all(1)
         for axis in (0, 1):
             path[:, axis] = np.interp(frames, frames[present], path[present, axis]) if present.any() else spec.centre
-    return paths
+    return found
 
 
 def mean_error(paths: np.ndarray, truth: np.ndarray, where: np.ndarray) -> np.ndarray:

@@ -24,6 +24,8 @@ class TrajectoryTokens(nn.Module):
     `frequency` and `axis` (n,). ValueError for numbers out of range.
     """
 
+    frequency: Tensor
+
     def __init__(self, frames: int, counts: Sequence[int] = (9, 9, 4), levels: int = 256, reach: float = 4.0):
         super().__init__()
         check_numbers("frames and levels", (frames, levels), 1, whole=True)
