@@ -48,9 +48,9 @@ def check_pixels(*videos: Any, dims: Sequence[int] = (5,)) -> None:
         _check_range(one, 0.5)
 
 
-def _check_range(videos: torch.Tensor, slack: float) -> None:
+def _check_range(videos: torch.Tensor, tolerance: float) -> None:
     low, high = videos.aminmax() if videos.numel() else (0, 1)
-    if not (low >= -slack and high <= 1 + slack):  # NaN is neither
+    if not (low >= -tolerance and high <= 1 + tolerance):  # NaN is neither
         raise ValueError(f"videos run from {low:.3g} to {high:.3g}; expected [0, 1]: divide 0..255 pixels by 255.")
 
 
