@@ -39,7 +39,6 @@ QUANTIZERS = {  # options, and the weight of their loss in the tokenizer's secon
     "VQ 1,024": ({"kind": "vq", "size": 1024}, 1.0),
 }
 MODELS = ("tokenizer_lfq18",)
-OPTIONAL = ("VQ 1,024",)  # an hour more on one core
 KEYS = ("quantizer", "seed")
 SHARES = ("consistent", "one_dot", "reconstructions", "accuracy")
 COLUMNS = {"quantizer": str, "seed": int, "parameters": int, "tokens": int, "codes": int}
