@@ -221,7 +221,7 @@ def complete(
     """Whole clips as tokens (b, *grid) from the pixels of `videos` (b, 3, t, s, s) that a task observes.
 
     With a `JointTransformer`, the medoid of `draws` completed trajectories, then the video along it; tokens whose own
-    pixels are all observed are kept, and `kwargs` go to `decode_video`. With a plain one, see `sampling.complete`.
+    pixels are all observed are kept, and `kwargs` go to `best_draft`. With a plain one, see `sampling.complete`.
     """
     if not isinstance(transformer, JointTransformer):
         return sampling.complete(transformer, tokenizer, videos, task, labels, frames, seed=seed, **kwargs)
@@ -231,4 +231,5 @@ def complete(
     condition = encode_condition(tokenizer, videos, task, frames)["condition"]
     whole = F.adaptive_max_pool3d((~seen)[None].float(), transformer.grid[:3])[0] == 0
     whole = whole.view(*whole.shape, *[1] * (len(transformer.grid) - 3)).expand(transformer.grid)
-    return decode_video(transformer, medoid(found, against), condition, whole, seed, **kwargs)
+    kept = {"condition": condition, "observed": whole}
+    return best_draft(transformer, tokenizer, medoid(found, against), seed=seed, **kept, **kwargs)
