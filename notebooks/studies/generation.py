@@ -38,6 +38,7 @@ from trajlib.zoo.joint_recipe import measured_tracks
 BATCH = 50
 SAMPLERS: dict[str, tuple[str, Callable[..., Tensor], dict[str, Any]]] = {  # model, its sampler, settings
     "joint": ("transformer", generate, {}),
+    "joint, best of 4": ("transformer", generate, {"drafts": 4}),
     "plain": ("plain_transformer", generate, {}),
     "autoregressive": ("autoregressive", generate_autoregressive, {}),
     "autoregressive, guidance 3": ("autoregressive", generate_autoregressive, {"guidance": 3.0}),
@@ -82,6 +83,8 @@ def sampled(name: str, labels: Tensor, seed: int, context) -> Batches:
     """Clips of a model; decoding tokens into pixels counts as sampling."""
     model, sample, kwargs = SAMPLERS[name]
     net, tokenizer = (checkpoints.load(part, context.artifacts)[0] for part in (model, "tokenizer"))
+    if "drafts" in kwargs:
+        kwargs = kwargs | {"tokenizer": tokenizer}
     for k, some in enumerate(labels.split(BATCH)):
         began = time.process_time()
         with bf16_autocast():
