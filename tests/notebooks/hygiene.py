@@ -50,7 +50,7 @@ def tags(cell: nbformat.NotebookNode) -> list[str]:
 def count_words(nb: nbformat.NotebookNode) -> int:
     """The number of words in the markdown cells; formulas, links' targets and table rules are not counted."""
     text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
-    text = re.sub(r"\$\$.*?\$\$|\$[^$\n]+\$|\]\([^)]*\)|<[^>]+>", " ", text, flags=re.DOTALL)
+    text = re.sub(r"\$\$.*?\$\$|\$[^$\n]+\$|\]\([^)]*\)|</?[a-z][^>]*>", " ", text, flags=re.DOTALL)
     return sum(any(c.isalnum() for c in word) for word in text.split())
 
 
