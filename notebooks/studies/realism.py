@@ -1,19 +1,19 @@
 """What a discriminator and a perceptual loss do to pictures: a small network after the tokenizer, one loss at a time.
 
 The tokenizer (LFQ of 2^18 codes) stays as it is. A head of six convolutions corrects 16 x 16 pixels about each decoded
-dot, and starts as the identity. Every variant trains such a head on the same clips:
+dot, and starts as the identity. Every variant trains such a head on the same crops:
 
-- "squared error": the control. Whatever a head alone can do, it does;
+- "squared error": the control. It shows what a head does without a further loss;
 - "GAN": plus a discriminator of crops, with a gradient penalty of 0.03. Two more have MAGVIT's 10, or none;
-- "perceptual": plus the features of the 3D CNN, a classifier of motions, which compares whole clips;
+- "perceptual": plus the features of the 3D CNN, a classifier of motions, on whole clips;
 - "both".
 
 How real a crop looks is measured by a classifier that is trained afterwards, on other clips, to tell real crops from
-decoded ones. It has another architecture than the discriminator. 50 % is the best that a reconstruction can do.
-How much of the meaning is left is measured by two readers of the motion which no loss has used: our I3D, and the
-equations of motion, fitted to the tracked dot.
+decoded ones. It has another architecture than the discriminator. 50 % is the best that a reconstruction can reach.
+Whether the motion is still the same is measured in two ways, which no loss uses: by the class that our I3D names, and
+by the equations that fit the tracked dot.
 
-Three seeds take some 25 minutes on one core.
+Three seeds take some 15 minutes of one core.
 """
 
 import functools
@@ -286,11 +286,11 @@ def measure(variant, seed, context):
         "hinge": torch.tensor(hinges or [0.0]),
         "crops": as_frames(videos[: settings.shown])[8 :: videos.shape[2]],
     }
-    return found | read_motion(pairs, clips, context)
+    return found | compare_motion(pairs, clips, context)
 
 
-def read_motion(pairs, clips, context):
-    """Whether each reader takes reconstructions for the class that it gives the real clip, or that is true."""
+def compare_motion(pairs, clips, context):
+    """Whether I3D names the same class as for the real clip; whether the equations of the true class fit best."""
     i3d = checkpoints.load("i3d", context.artifacts)[0]
     with torch.no_grad():
         real, ours = (torch.cat([i3d.features(some) for some in part]) for part in zip(*pairs, strict=True))

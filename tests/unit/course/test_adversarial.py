@@ -11,12 +11,13 @@ from trajlib.classify.readers import Simple3DCNN
 from trajlib.course import adversarial
 from trajlib.course.adversarial import (
     Adversary,
+    CropDiscriminator,
     FrameDiscriminator,
     VideoDiscriminator,
     perceptual_from_cnn,
     perceptual_from_vgg,
 )
-from trajlib.data.clips import TrajectoryDataset
+from trajlib.data.clips import TrajectoryDataset, VideoSpec
 from trajlib.data.video_files import to_float
 from trajlib.tokenizer.losses import reconstruction_loss
 from trajlib.tokenizer.video_tokenizer import Tokenizer
@@ -62,6 +63,30 @@ def test_the_video_discriminator_sees_the_order_of_frames_and_the_frame_discrimi
     net = FrameDiscriminator().eval()
     found = [sorted(net(v[0].transpose(0, 1)).tolist()) for v in (videos, shuffled)]
     assert found[0] == pytest.approx(found[1], abs=1e-4)
+
+
+def test_the_crop_discriminator_sees_single_pictures_and_has_a_gradient_penalty():
+    torch.manual_seed(0)
+    net, crops = CropDiscriminator(), torch.rand(5, 3, 16, 16, requires_grad=True)
+    assert net.view(crops) is crops
+    logits = net(crops)
+    assert logits.shape == (5,)
+    assert torch.allclose(logits[2:3], net(crops[2:3]), atol=1e-5)
+    adversarial.gradient_penalty(crops, logits).backward()
+    assert all(layer.weight.grad.abs().sum() > 0 for layer in net.net if hasattr(layer, "weight"))
+
+
+def test_a_strong_penalty_keeps_the_crop_discriminator_from_learning(videos):
+    """Its hinge loss stays at 2, which is that of constant logits; a weak penalty lets it fall."""
+    real = videos.transpose(1, 2).flatten(0, 1)[:, :, 16:48, 16:48]
+    real, fake = (torch.nn.functional.avg_pool2d(some, 2) for some in (real, 0.5 + 0.5 * real))
+    hinges = {}
+    for penalty in (0.03, 1000.0):
+        torch.manual_seed(0)
+        adversary = Adversary("crops", penalty=penalty, lr=1e-3, spec=VideoSpec(size=16))
+        hinges[penalty] = [adversary.learn(real, fake).item() for _ in range(20)][-1]
+    assert hinges[0.03] < 1.5
+    assert hinges[1000.0] > 1.8
 
 
 # ---- the adversary ----
