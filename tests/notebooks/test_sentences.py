@@ -1,5 +1,6 @@
 """Sentences that name a number or a name agree with the output, the model card or the table that they speak of."""
 
+import itertools
 import json
 import re
 
@@ -56,6 +57,38 @@ def test_minutes_of_training_are_those_of_the_cards():
     assert said("06", "Training took half an hour each")
     for name in ("transformer", "plain_transformer", "autoregressive"):
         assert 20 <= card(name)["minutes"] <= 40
+
+
+def test_03_what_a_discriminator_and_a_perceptual_loss_do():
+    realism, table = study.load("realism"), study.read("realism")
+    found = realism.over_seeds(table)
+    mean, control = found["value"], realism.CONTROL
+    pairs = itertools.product([name for name, reference in realism.REFERENCE.items() if reference], realism.METRICS)
+    gain = {(name, metric): found.loc[name, metric + realism.GAIN] for name, metric in pairs}
+    (dB,) = said("03", r"the head's\*\*: ([\d.]+) dB with the squared error alone")
+    assert float(dB) == round(gain[control, "PSNR (dB)"]["value"], 1)
+    ((ours, before),) = said("03", r"edges have (\d+) % of the real steepness, the tokenizer's (\d+) %")
+    shares = [round(100 * mean[name, "edge steepness"]) for name in (control, realism.NONE)]
+    assert [int(ours), int(before)] == shares
+    ((right, plain, loss),) = said("03", r"right in (\d+) % of the crops, not in (\d+) %; PSNR falls by ([\d.]+) dB")
+    shares = [round(100 * mean[name, "classifier accuracy"]) for name in ("GAN", control)]
+    assert [int(right), int(plain)] == shares
+    assert float(loss) == round(-gain["GAN", "PSNR (dB)"]["value"], 1)
+    assert gain["GAN", "classifier accuracy"]["high"] < 0
+    assert gain["GAN", "PSNR (dB)"]["high"] < 0
+    said("03", r"penalty of 10 is too strong here\.\*\* The hinge loss stays at 2,")
+    assert round(mean["GAN, penalty 10", realism.HINGE], 2) == 2 > mean["GAN", realism.HINGE] + 0.05
+    said("03", "Whether 0.03 is better than none, three seeds do not decide")
+    rows = gain["GAN, no penalty", "classifier accuracy"]
+    assert rows["low"] < 0 < rows["high"]
+    said("03", "changes neither measure of meaning significantly")
+    for metric in ("I3D agreement", "class consistency"):
+        row = gain["perceptual", metric]
+        assert row["low"] < 0 < row["high"]
+    ((low, high),) = said(
+        "03", r"I3D names another class in (\d) to (\d) % of the clips, with every head and with none"
+    )
+    assert mean.xs("I3D agreement", level="metric").between(1 - int(high) / 100, 1 - int(low) / 100).all()
 
 
 def test_04_what_a_codebook_of_262_144_entries_brings():

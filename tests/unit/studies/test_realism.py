@@ -1,4 +1,4 @@
-"""Crops come back where they were, slopes of known edges, a head that begins as the identity, the reading of a table."""
+"""Crops come back where they were, slopes of known edges, a head that begins as the identity, how a table is read."""
 
 import numpy as np
 import pandas as pd
