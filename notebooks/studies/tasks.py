@@ -47,8 +47,8 @@ COLUMNS = {"task": str, "frames": int, "method": str, "metric": str, "value": fl
 
 @dataclass(frozen=True)
 class Settings:
-    clips: int = 250
-    decoded_clips: int = 64
+    clips: int = 500
+    decoded_clips: int = 500
     draws: int = 16
     tracks: int = 12000  # training trajectories of the linear-Gaussian answer
     split: str = "test"
@@ -109,7 +109,7 @@ def trivial_answers(job, videos):
 
 
 def decoded(net, tokenizer, job, videos, labels=None, trajectories=None):
-    """Paths (b, frames, 2) in the completed videos; trajectories are decoded as `complete` does it."""
+    """Paths (b, frames, 2) in the completed videos; along each of the trajectories one video is decoded."""
     found, (task, frames) = [], (job["task"], job["frames"])
     whole = F.adaptive_max_pool3d((~region(task, frames=frames))[None].float(), net.grid)[0] == 0
     for k, part in enumerate(torch.arange(len(videos)).split(BATCH)):

@@ -1,7 +1,8 @@
 """MAGVIT's parts switched on one at a time: the same clips, the same number of steps, two seeds, one table.
 
 The base is a `Tokenizer` of half the default width with FSQ of 1,000 codes, trained on whole clips from the start.
-Every variant changes one thing. Figures are of validation clips. Two seeds take some 25 minutes on two cores.
+Every variant changes one thing. Figures are of validation clips. Two seeds take some 25 minutes on two cores. What a
+discriminator does needs more steps, and other measures: see `realism`.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ import pandas as pd
 import torch
 from studies.tokenizer_variants import VARIANTS
 
-from trajlib.course.adversarial import Adversary, perceptual_from_cnn, perceptual_from_vgg
+from trajlib.course.adversarial import perceptual_from_cnn, perceptual_from_vgg
 from trajlib.data.augment import foreground_crops
 from trajlib.data.clips import VideoSpec, collate, render_clip, split
 from trajlib.data.measure import track_centroid
@@ -28,7 +29,6 @@ from trajlib.training.loop import fit
 from trajlib.zoo import checkpoints
 
 PERCEPTUAL_WEIGHT = 0.1  # MAGVIT-v2's
-ADVERSARY_STARTS = 0.25  # share of the steps after which the adversarial loss counts
 MODELS = ("simple_3dcnn",)  # whose features the perceptual loss compares
 OPTIONAL = ("perceptual_vgg",)  # downloads half a gigabyte
 KEYS = ("variant", "seed")
@@ -84,9 +84,7 @@ def changes(variant, base):
     """What sets the variant apart from the base, in JSON."""
     facts = {name: getattr(variant, name) for name in ("loss", "train", "perceptual", "crops", "anneal")}
     facts |= {name: getattr(getattr(variant, name), "__name__", "") for name in ("alter", "condition")}
-    facts = {name: value for name, value in facts.items() if value}
-    facts |= {} if variant.adversary is None else {"adversary": variant.adversary}
-    return json.dumps(variant.tokenizer(base) | facts)
+    return json.dumps(variant.tokenizer(base) | {name: value for name, value in facts.items() if value})
 
 
 # ---- one run ----
@@ -141,12 +139,10 @@ def conditions(variant, labels):
 
 def loss_of(variant, context):
     """loss_fn for `fit`: the squared error, and what the variant adds to it."""
-    settings, features, adversary = context.settings, None, None
+    settings, features = context.settings, None
     if variant.perceptual:
         cnn = checkpoints.load("simple_3dcnn", context.artifacts)[0]
         features = perceptual_from_vgg() if variant.perceptual == "vgg" else perceptual_from_cnn(cnn)
-    if variant.adversary is not None:
-        adversary = Adversary(**{"start": round(ADVERSARY_STARTS * settings.steps)} | variant.adversary)
     weights = {"chroma_weight": settings.chroma_weight} | variant.loss
 
     def loss_fn(model, batch):
@@ -155,9 +151,6 @@ def loss_of(variant, context):
         loss, parts = reconstruction_loss(recon, videos, quantizer_loss, **weights)
         if features:
             loss = loss + PERCEPTUAL_WEIGHT * features(videos, recon)
-        if adversary:
-            adversary.learn(videos, recon)
-            loss = loss + adversary.generator_loss(recon, loss, model.net.conv_out.conv.weight)
         return loss, parts
 
     return loss_fn

@@ -84,7 +84,6 @@ class Variant:
     alter: Callable[[nn.Module], None] | None = None  # done to the model that was built
     loss: dict[str, Any] = field(default_factory=dict)  # arguments of reconstruction_loss
     train: dict[str, Any] = field(default_factory=dict)  # arguments of fit
-    adversary: dict[str, Any] | None = None  # arguments of Adversary
     perceptual: str = ""  # whose features: "cnn" or "vgg"
     crops: bool = False  # foreground crops of the same clips in the first steps, as in the recipe
     anneal: bool = False  # LFQ's entropy weighs three times as much at first, as in MAGVIT-v2
@@ -122,15 +121,8 @@ VARIANTS = {
     "foreground_weight_1": Variant("loss", "plain squared error: no extra weight near the dot",
         loss={"foreground_weight": 1.0}),
     "chroma_weight_1": Variant("loss", "no extra weight for errors of hue", loss={"chroma_weight": 1.0}),
-    "adversary": Variant("loss", "the library's discriminator, on single frames", adversary={}),
-    "adversary_no_penalty": Variant("loss", "without its gradient penalty", to(), "adversary",
-        adversary={"penalty": 0.0}),
-    "adversary_fixed": Variant("loss", "its weight not adapted", to(), "adversary", adversary={"adaptive": False}),
-    "adversary_video": Variant("loss", "a discriminator that sees all 16 frames", adversary={"kind": "video"}),
     "perceptual": Variant("loss", "features of the 3D CNN that was trained on these clips", perceptual="cnn"),
     "perceptual_vgg": Variant("loss", "features of VGG16, trained on photographs", perceptual="vgg"),
-    "magvit": Variant("loss", "the recipe in full: LFQ of 2^18 annealed, adversary, features",
-        lfq(9, num_codebooks=2), anneal=True, adversary={}, perceptual="cnn"),
 
     "strides_4x8x8": Variant("grid", "MAGVIT's strides: 256 tokens of 4 x 8 x 8 pixels", halves_time_not_space),
     "time_layer": Variant("grid", "a layer that halves time, in place of folding pairs", time_layer()),

@@ -12,7 +12,7 @@ from studies import tokenizer_ablation, tokenizer_variants
 from studies.tokenizer_ablation import FULL, SMOKE, Settings
 from studies.tokenizer_variants import VARIANTS
 
-from trajlib.course import adversarial, study
+from trajlib.course import study
 from trajlib.data.clips import split
 from trajlib.data.video_files import to_float
 from trajlib.tokenizer.losses import reconstruction_loss
@@ -32,14 +32,6 @@ class Tiny(Settings):
 TINY = Tiny(steps=1, batch=1, clips=2, dim=8, layers=TINY_LAYERS)
 
 
-@pytest.fixture
-def cheap(monkeypatch, one_thread):
-    """A narrower discriminator that counts from the first step."""
-    init = adversarial.FrameDiscriminator.__init__
-    monkeypatch.setattr(init, "__defaults__", (init.__defaults__[0], 2, 8))
-    monkeypatch.setattr(tokenizer_ablation, "ADVERSARY_STARTS", 0)
-
-
 def run(name, context, seed=0):
     return tokenizer_ablation.run({"variant": name, "seed": seed}, context)
 
@@ -50,7 +42,7 @@ def test_variants_are_compared_with_one_another():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("cheap")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != "perceptual_vgg"])
 def test_each_variant_takes_a_step_or_is_known_to_fail_in_the_library(name, context_of):
     row = run(name, context_of(TINY))
@@ -65,7 +57,6 @@ def test_arguments_of_a_variant_are_known_where_they_go():
     for variant in VARIANTS.values():
         assert variant.loss.keys() <= inspect.signature(reconstruction_loss).parameters.keys()
         assert variant.train.keys() <= inspect.signature(fit).parameters.keys()
-        assert (variant.adversary or {}).keys() <= inspect.signature(adversarial.Adversary).parameters.keys()
         kind, *options = variant.tokenizer(FULL.tokenizer).get("quantizer", {"kind": "fsq"})
         assert kind == "kind"
         quantizer = QUANTIZERS[variant.tokenizer(FULL.tokenizer).get("quantizer", {"kind": "fsq"})["kind"]]
@@ -163,9 +154,9 @@ def test_variants_see_the_same_clips_and_seeds_others(monkeypatch, context_of, o
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("cheap")
+@pytest.mark.usefixtures("one_thread")
 def test_the_same_run_gives_the_same_figures(context_of):
-    first, again, other = (run("adversary_video", context_of(TINY), seed) for seed in (0, 0, 1))
+    first, again, other = (run("perceptual", context_of(TINY), seed) for seed in (0, 0, 1))
     assert all(first[column] == again[column] for column in first if column != "step_seconds")
     assert first["psnr"] != other["psnr"]
 
