@@ -91,6 +91,18 @@ def test_03_what_a_discriminator_and_a_perceptual_loss_do():
     assert mean.xs("I3D agreement", level="metric").between(1 - int(high) / 100, 1 - int(low) / 100).all()
 
 
+def test_02_which_gains_last():
+    ablation = study.load("tokenizer_ablation")
+    early = ablation.gains(study.read("tokenizer_ablation")).groupby("variant")["gain"].mean()
+    late = ablation.gains(study.read("long_ablation")).set_index("variant")["gain"]
+    said("02", "most shrink, that of `chroma_weight_1` to nothing, but LFQ .*? falls further behind")
+    assert (late.abs() < early[late.index].abs()).mean() > 0.5
+    assert abs(late["chroma_weight_1"]) < 0.1 < early["chroma_weight_1"]
+    assert late["lfq_1024"] < early["lfq_1024"] - 0.5
+    said("02", "Muon, open gates and the foreground weight matter most .*? the first two still do")
+    assert set(late.nsmallest(2).index) == {"adamw", "gates_shut"}
+
+
 def test_04_what_a_codebook_of_262_144_entries_brings():
     rows = study.read("quantizers").set_index("quantizer")
     fsq, lfq, vq = rows.loc["FSQ 4,375"], rows.loc["LFQ 2^18"], rows.loc["VQ 1,024"]

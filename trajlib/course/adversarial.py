@@ -32,31 +32,6 @@ class FrameDiscriminator(nn.Module):
         return self.net(1 - frames)  # the background is 0, so that white margins weigh nothing
 
 
-class VideoDiscriminator(nn.Module):
-    """A small 3D convolution over whole clips: (b, 3, frames, size, size) -> logits (b,). It sees a dot that jumps."""
-
-    def __init__(self, spec=VideoSpec(), dim=16):  # noqa: B008 (it is frozen)
-        super().__init__()
-        self.net = nn.Sequential(  # shapes for 16 frames of 64 x 64
-            nn.Conv3d(3, dim, (3, 4, 4), stride=(1, 4, 4), padding=(1, 0, 0)),  # (b, dim, 16, 16, 16)
-            nn.LeakyReLU(0.1),
-            nn.Conv3d(dim, 2 * dim, 4, stride=2, padding=1),  # (b, 2 dim, 8, 8, 8)
-            nn.LeakyReLU(0.1),
-            nn.Conv3d(2 * dim, 4 * dim, 4, stride=2, padding=1),  # (b, 4 dim, 4, 4, 4)
-            nn.LeakyReLU(0.1),
-            nn.Flatten(),
-            nn.Linear(4 * dim * (spec.frames // 4) * (spec.size // 16) ** 2, 1),
-            nn.Flatten(0),
-        )
-
-    def view(self, videos):
-        """All of them."""
-        return videos
-
-    def forward(self, videos):
-        return self.net(1 - videos)
-
-
 class CropDiscriminator(nn.Module):
     """A few convolutions on small pictures: (b, 3, size, size) -> logits (b,).
 
@@ -92,7 +67,7 @@ class CropDiscriminator(nn.Module):
         return self.net(1 - pictures)
 
 
-DISCRIMINATORS = {"frames": FrameDiscriminator, "video": VideoDiscriminator, "crops": CropDiscriminator}
+DISCRIMINATORS = {"frames": FrameDiscriminator, "crops": CropDiscriminator}
 
 
 class Adversary:

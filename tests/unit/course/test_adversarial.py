@@ -13,7 +13,6 @@ from trajlib.course.adversarial import (
     Adversary,
     CropDiscriminator,
     FrameDiscriminator,
-    VideoDiscriminator,
     perceptual_from_cnn,
     perceptual_from_vgg,
 )
@@ -38,10 +37,9 @@ def tokenizer():
 # ---- the discriminators ----
 
 
-@pytest.mark.parametrize("cls", [FrameDiscriminator, VideoDiscriminator])
-def test_a_discriminator_gives_one_logit_a_clip(cls, videos):
+def test_the_frame_discriminator_gives_one_logit_a_clip(videos):
     torch.manual_seed(0)
-    discriminator = cls()
+    discriminator = FrameDiscriminator()
     assert discriminator(discriminator.view(videos)).shape == (4,)
 
 
@@ -54,11 +52,8 @@ def test_the_frame_discriminator_sees_one_frame_of_each_clip():
     assert len({int(frame.unique()) % 16 for frame in seen}) > 1
 
 
-def test_the_video_discriminator_sees_the_order_of_frames_and_the_frame_discriminator_does_not(videos):
+def test_the_frame_discriminator_does_not_see_the_order_of_frames(videos):
     shuffled = videos[:, :, torch.randperm(16, generator=torch.Generator().manual_seed(0))]
-    torch.manual_seed(0)
-    net = VideoDiscriminator()
-    assert not torch.allclose(net(videos), net(shuffled))
     torch.manual_seed(0)
     net = FrameDiscriminator().eval()
     found = [sorted(net(v[0].transpose(0, 1)).tolist()) for v in (videos, shuffled)]
@@ -92,10 +87,9 @@ def test_a_strong_penalty_keeps_the_crop_discriminator_from_learning(videos):
 # ---- the adversary ----
 
 
-@pytest.mark.parametrize("kind", ["frames", "video"])
-def test_a_discriminator_learns_to_tell_clips_from_grey_ones(kind, videos):
+def test_a_discriminator_learns_to_tell_clips_from_grey_ones(videos):
     torch.manual_seed(0)
-    adversary = Adversary(kind, penalty=0.0, lr=2e-3)
+    adversary = Adversary(penalty=0.0, lr=2e-3)
     hinges = [adversary.learn(videos, 0.5 * videos).item() for _ in range(12)]
     assert hinges[-1] < 0.8 * hinges[0]
     assert adversary.steps == 12
@@ -126,7 +120,7 @@ def test_the_librarys_penalty_of_a_linear_function():
 @pytest.mark.parametrize("penalty", [0.0, 10.0])
 def test_on_equal_clips_only_the_penalty_moves_the_discriminator(penalty):
     """The gradients of the two hinges cancel; the penalty 2 * 10 * |w|^2 shrinks w."""
-    adversary = Adversary("video", penalty=penalty)
+    adversary = Adversary(penalty=penalty)
     adversary.discriminator = Linear(torch.tensor([0.3, 0.4]))
     adversary.optimizer = torch.optim.SGD(adversary.discriminator.parameters(), lr=1e-3)
     same = torch.rand(5, 2)
@@ -137,13 +131,12 @@ def test_on_equal_clips_only_the_penalty_moves_the_discriminator(penalty):
 
 def test_the_discriminators_step_leaves_the_tokenizer_alone(tokenizer, videos):
     recon, *_ = tokenizer(videos)
-    Adversary("video").learn(videos, recon)
+    Adversary().learn(videos, recon)
     assert all(weights.grad is None for weights in tokenizer.parameters())
 
 
-@pytest.mark.parametrize("kind", ["frames", "video"])
-def test_the_generator_loss_reaches_the_decoder_and_the_encoder(tokenizer, videos, kind):
-    adversary = Adversary(kind, adaptive=False)
+def test_the_generator_loss_reaches_the_decoder_and_the_encoder(tokenizer, videos):
+    adversary = Adversary(adaptive=False)
     recon, *_ = tokenizer(videos)
     adversary.generator_loss(recon, None, None).backward()
     for weights in (tokenizer.net.conv_out.conv.weight, tokenizer.net.conv_in.conv.weight):
@@ -151,7 +144,7 @@ def test_the_generator_loss_reaches_the_decoder_and_the_encoder(tokenizer, video
 
 
 def test_the_adaptive_weight_makes_gradients_of_one_size_at_the_last_layer(tokenizer, videos):
-    adversary = Adversary("video", weight=0.1)
+    adversary = Adversary(weight=0.1)
     last = tokenizer.net.conv_out.conv.weight
     recon, _, quantizer_loss = tokenizer(videos)
     rest, _ = reconstruction_loss(recon, videos, quantizer_loss)
@@ -161,7 +154,7 @@ def test_the_adaptive_weight_makes_gradients_of_one_size_at_the_last_layer(token
 
 
 def test_the_generator_loss_is_zero_before_the_start(tokenizer, videos):
-    adversary = Adversary("video", adaptive=False, start=2)
+    adversary = Adversary(adaptive=False, start=2)
     counts = []
     for _ in range(3):
         recon, *_ = tokenizer(videos)
