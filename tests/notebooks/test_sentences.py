@@ -172,6 +172,16 @@ def test_08_counts_methods_and_corruptions():
     assert int(methods) == pd.read_csv(options.NOTEBOOKS / "studies" / "label_efficiency.csv")["method"].nunique()
 
 
+def test_13_what_a_tenth_of_the_training_time_costs():
+    short, *_, whole = study.read("training_time").sort_values("share").itertuples()
+    assert 0.08 < short.minutes / whole.minutes < 0.12
+    ((db, before, after),) = said("13", r"A tenth of the time costs ([\d.]+) dB, .*? from ([\d.]+) to ([\d.]+) px")
+    assert float(db) == round(whole.psnr - short.psnr, 1)
+    assert (float(before), float(after)) == (round(whole.error_median, 2), round(short.error_median, 2))
+    assert short.error_p99 / whole.error_p99 > short.error_median / whole.error_median
+    assert abs(short.entropy_bits / whole.entropy_bits - 1) < 0.05
+
+
 def test_06_and_13_what_the_best_of_four_videos_brings():
     rows = study.read("generation").query("seed == 0").set_index(["model", "metric"])
     joint, best, recon = (rows.xs(name) for name in ("joint", "joint, best of 4", "reconstructions"))
