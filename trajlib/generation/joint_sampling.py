@@ -161,6 +161,8 @@ def generate(
     `sampling.generate`. `tokenizer.decode` turns the tokens into videos. ValueError for unknown labels or settings.
     """
     if not isinstance(transformer, JointTransformer):
+        if tokenizer is not None:
+            raise ValueError("a tokenizer came, but a transformer without trajectories has no draft to choose by.")
         return sampling.generate(transformer, labels, seed=seed, n=n, **kwargs)
     trajectories = sample_trajectories(transformer, labels, n, kwargs.pop("guidance", GUIDANCE), seed=seed)
     if tokenizer is None:
