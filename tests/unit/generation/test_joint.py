@@ -335,6 +335,9 @@ def test_labels_are_one_for_each_clip(model, clips, task):
     videos = clips[:2]
     with pytest.raises(ValueError, match=r"^3 labels came for 2 clips; one label for each was expected\.$"):
         complete_trajectories(model, videos, task, [0, 1, 2], draws=1)
+
+
+def test_without_trajectories_there_is_no_draft_to_choose_by(tokenizer):
     plain = MaskedTransformer(tokenizer.codebook_size, tokenizer.grid, dim=32, depth=1, heads=2)
     with pytest.raises(ValueError, match="without trajectories"):
         generate(plain, [0], tokenizer=tokenizer)
