@@ -13,7 +13,7 @@ decoded ones. It has another architecture than the discriminator. 50 % is the be
 Whether the motion is still the same is measured in two ways, which no loss uses: by the class that our I3D names, and
 by the equations that fit the tracked dot.
 
-Three seeds take some 15 minutes of one core.
+Three seeds take some 20 minutes of one core.
 """
 
 import functools

@@ -83,7 +83,8 @@ def check_physics(tracks: TrackStats, real: TrackStats, noise: float, spec: Vide
 def interpolate_gaps(paths: ArrayLike, spec: VideoSpec = VideoSpec()) -> np.ndarray:
     """Paths without NaN: linear over frames without a dot, constant at the ends, the picture's middle without any.
 
-    paths (n, t, 2) in pixels; ValueError for another shape."""
+    `paths` (n, t, 2) in pixels. ValueError for another shape.
+    """
     found = check_array("paths", paths, None, None, 2, finite=False).copy()
     frames = np.arange(found.shape[1])
     for path in found:
